@@ -19,6 +19,7 @@ class Model:
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.alone: list[bool] = []
+        self.inside = self.most_inside = 0
         self.entered = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
@@ -29,8 +30,11 @@ class Model:
     def __call__(self, pixels: Bytes, *, alone: bool = False) -> Answers:
         self.sizes.append(len(pixels))
         self.alone.append(alone)
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
         self.entered.set()
         assert self.go_on.wait(20)
+        self.inside -= 1
         if pixels[0, 0, 0, 0] == 99:
             raise ValueError("a picture that breaks the network")
         first = pixels.reshape(len(pixels), -1)[:, :1].astype(np.float32)
@@ -182,3 +186,71 @@ def test_two_threads_run_two_batches_at_a_time_and_mix_nothing_up():
             assert (await one)[0].values[:, 0].tolist() == [k, 100 + k]
 
     assert sum(run(work, threads=2)[0].sizes) == 24
+
+
+def test_a_picture_alone_is_run_at_once_by_the_thread_that_read_it():
+    async def work(batcher, _model):
+        for k in (5, 6):
+            with batcher.coming() as run_at_once:
+                answers, seconds = await asyncio.to_thread(run_at_once, pictures(k))
+                assert answers.values.tolist() == [[k]]
+                assert seconds > 0
+                assert run_at_once(pictures(k)) is None  # it is not on its way any more
+                assert (await batcher.ask(pictures(7)))[0].values.tolist() == [[7.0]]  # which waits for nobody
+
+    model, reported = run(work)
+    assert model.sizes == reported == [1] * 4
+    assert model.alone == [True] * 4
+
+
+def test_beside_another_that_is_on_its_way_or_waits_or_runs_no_picture_is_run_at_once():
+    async def work(batcher, model):
+        with batcher.coming() as first:
+            assert first(pictures(*range(5))) is None  # more than one batch holds
+            with batcher.coming() as second:
+                assert (first(pictures(1)), second(pictures(2))) == (None, None)
+                waits = asyncio.create_task(batcher.ask(pictures(3)))
+                await asyncio.sleep(0)
+            assert first(pictures(1)) is None
+        await waits
+        model.go_on.clear()
+        runs = asyncio.create_task(batcher.ask(pictures(4)))
+        await asyncio.to_thread(model.entered.wait, 10)
+        with batcher.coming() as third:
+            assert third(pictures(1)) is None
+        model.go_on.set()
+        await runs
+
+    assert run(work)[0].sizes == [1, 1]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_comes_while_a_picture_is_run_at_once_waits_only_for_a_free_place(threads):
+    async def work(batcher, model):
+        model.go_on.clear()
+        with batcher.coming() as run_at_once:
+            first = asyncio.create_task(asyncio.to_thread(run_at_once, pictures(1)))
+            await asyncio.to_thread(model.entered.wait, 10)
+            others = [asyncio.create_task(batcher.ask(pictures(k, k))) for k in (2, 3, 4)]
+            while len(model.sizes) < threads:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.02)
+            assert len(model.sizes) == threads
+            model.go_on.set()
+            for k, one in enumerate(others, 2):
+                assert (await one)[0].values[:, 0].tolist() == [k, k]
+            assert (await first)[0].values.tolist() == [[1.0]]
+
+    model, _ = run(work, threads=threads)
+    assert model.most_inside == threads
+    assert model.alone[:2] == [True, False]
+
+
+def test_an_error_of_a_picture_that_is_run_at_once_is_told_and_the_next_runs():
+    async def work(batcher, _model):
+        with batcher.coming() as run_at_once, pytest.raises(ValueError, match="breaks the network"):
+            run_at_once(pictures(99))
+        with batcher.coming() as run_at_once:
+            assert run_at_once(pictures(4))[0].values.tolist() == [[4.0]]
+
+    assert run(work)[1] == [1]

@@ -289,6 +289,13 @@ def test_channels_follow_the_model() -> None:
         to_pixels(RGB, Preprocess((100,), *HALF))
 
 
+def test_a_colour_that_stands_for_nothing_is_laid_on_white_in_memory_too() -> None:
+    image = Image.new("RGB", (9, 9), (255, 0, 0))
+    assert to_pixels(image, Preprocess(8, *HALF)).min() == 0
+    image.info["transparency"] = (255, 0, 0)
+    assert to_pixels(image, Preprocess(8, *HALF)).min() == 1
+
+
 def test_eight_bits_are_the_nearest_floats() -> None:
     every = torch.arange(256, dtype=torch.uint8)
     assert np.array_equal(of_bytes(every).numpy(), (np.arange(256) / 255).astype(np.float32))

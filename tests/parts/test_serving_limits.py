@@ -82,6 +82,7 @@ def test_seconds_are_never_used_twice(tmp_path):
         first = httpx.post(f"{address}/predict", content=PNG, headers={"X-API-Key": key})
         statuses = [first.status_code, *(r.status_code for r in in_turn(address, key, 80))]
         lines = [json.loads(line) for line in log]
+        measures = httpx.get(f"{address}/metrics", headers={"X-API-Key": key}).text
     (entry,) = read_keys(file).values()
     with_ledger = Ledger(tmp_path / "keys.json.usage")
     used = with_ledger.used(entry, entry.limits[0])
@@ -89,6 +90,7 @@ def test_seconds_are_never_used_twice(tmp_path):
     spent = [line["model_seconds"] for line in lines if line["status"] == 200]
     assert statuses[0] == 200
     assert set(statuses) == {200, 429}
+    assert f"clearsight_batch_pictures_count {len(spent)}.0" in measures  # what is refused does not use the model
     assert used / 1e6 == pytest.approx(sum(spent), abs=1e-6 * len(spent))
     assert used / 1e6 - max(spent) < 0.02 + 1e-6 * len(spent)  # the last began while something was left
 

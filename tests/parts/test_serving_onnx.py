@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import httpx
 import numpy as np
 import pytest
@@ -38,6 +41,16 @@ def test_it_answers_as_torch_does(file):
         a, b = ask(PIXELS[:n]), right.run(PIXELS[:n])
         for name in ("values", "logits", "maps", "features"):
             np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc")
+def test_threads_of_a_pass_are_tied_to_no_core(file):
+    before = set(os.listdir("/proc/self/task"))
+    backends = [onnx_backend(file), onnx_backend(file, threads=2)]
+    new = set(os.listdir("/proc/self/task")) - before
+    assert len(new) >= 2
+    assert all(os.sched_getaffinity(int(thread)) == os.sched_getaffinity(0) for thread in new)
+    assert all(len(b.run_alone(PIXELS[:1]).values) == 1 for b in backends)
 
 
 def test_features_are_found_behind_a_last_layer_of_8_bits(tmp_path):

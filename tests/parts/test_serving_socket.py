@@ -1,11 +1,17 @@
-"""The socket that serves: answers leave at once, they do not wait for the client to receive what came before."""
+"""The process that serves: answers do not wait for the client's receipts, nor for the garbage collector."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 
+import httpx
+
 from clearsight.serving.run import listening
+from clearsight.serving.service import Service
+from clearsight.serving.torch_backend import torch_backend
+from servers import pooled_model, served
 
 
 async def _sends_at_once(server: socket.socket) -> int:
@@ -27,3 +33,11 @@ async def _sends_at_once(server: socket.socket) -> int:
 
 def test_answers_do_not_wait_for_receipts() -> None:
     assert asyncio.run(_sends_at_once(listening("127.0.0.1", 0))) != 0
+
+
+def test_the_collector_leaves_aside_what_there_was_before_the_server_and_no_longer() -> None:
+    before = gc.get_freeze_count()
+    with served(Service(torch_backend(pooled_model()))) as address:
+        assert httpx.get(f"{address}/v2/health/live").status_code == 200
+        assert gc.get_freeze_count() > before + 10_000
+    assert gc.get_freeze_count() == 0

@@ -252,7 +252,9 @@ def shown(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     """
     if preprocess.channels not in (1, 3):
         raise Refused(f"the model takes {preprocess.channels} channels, but pictures have 1 (grey) or 3 (RGB)")
-    image = eight_bit(image).convert("L" if preprocess.channels == 1 else "RGB")
+    mode = "L" if preprocess.channels == 1 else "RGB"
+    if image.mode != mode or "transparency" in image.info:  # no copy of what is right already
+        image = eight_bit(image).convert(mode)
     wide, high, left, top = _geometry(image.size, preprocess)
     if wide * high > MOST_PIXELS:
         raise Refused(f"{image.width} x {image.height} pixels: too long and thin to be resized to {preprocess.resize}")

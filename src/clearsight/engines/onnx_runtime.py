@@ -100,7 +100,8 @@ def session(file: OnnxFile, threads: int) -> Any:
 def cpu_session(model: Any, threads: int, *, spin: Spin = "never", optimised: Path | None = None) -> Any:
     """A session on the CPU for a graph (`onnx.ModelProto`).
 
-    threads: of one pass; 0 for as many as there are cores.  optimised: file for the graph that really runs.
+    threads: of one pass; for 0, ONNX Runtime makes one for each core and ties it to that core, where it waits for
+    whatever runs there.  optimised: file for the graph that really runs.
     spin: whether threads wait for each other busily.  "always", as ONNX Runtime has it, also after a pass: for nearly
     twice the processor time.  "briefly": 50 microseconds, and only while a pass runs.  "never": they are woken, which
     takes so long that two threads are no sooner than one through a small network.

@@ -1,4 +1,7 @@
-"""Pictures of several requests go through the network together: a queue, and the threads that run the model."""
+"""Pictures of several requests go through the network together: a queue, and the threads that run the model.
+
+A picture beside which nothing is under way is in no need of them: the thread that has read it runs it, see `coming`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ import numpy as np
 
 from clearsight.serving.backend import Answers, Bytes
 
+Timed = tuple[Answers, float]  # and the seconds of the model's time that they took
+
 
 @dataclass(eq=False)
 class _Waiting:
@@ -21,7 +26,7 @@ class _Waiting:
 
     pixels: Bytes
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[tuple[Answers, float]]
+    future: asyncio.Future[Timed]
 
 
 class Batcher:
@@ -36,7 +41,7 @@ class Batcher:
         most: maximum number of pictures of a batch.
         wait: maximum time in seconds that a picture waits for others that are on their way.
         report: called with the number of pictures and the seconds of each batch, in the thread that runs it.
-        threads: batches that are run at a time.
+        threads: batches that are run at a time, also by the threads that read.
     """
 
     def __init__(
@@ -66,18 +71,37 @@ class Batcher:
         return sum(len(w.pixels) for w in list(self._queue))
 
     @contextmanager
-    def coming(self) -> Iterator[None]:
-        """Inside, a picture is on its way: batches wait for it."""
+    def coming(self) -> Iterator[Callable[[Bytes], Timed | None]]:
+        """Inside, a picture is on its way: batches wait for it, until it is run by what is given.
+
+        That takes pixels (n, C, H, W) and gives what `ask` would, at once and in the thread that calls it; None where
+        something else runs, waits or is on its way: then ask.
+        """
+        on_its_way = True
+
+        def run_at_once(pixels: Bytes) -> Timed | None:
+            nonlocal on_its_way
+            with self._changed:
+                others = self._coming > 1 or self._queue or self._running
+                if not on_its_way or others or len(pixels) > self._most:
+                    return None
+                on_its_way = False
+                self._coming -= 1
+                self._running += 1
+            return self._timed(self._run_alone, pixels)
+
         with self._changed:
             self._coming += 1
         try:
-            yield
+            yield run_at_once
         finally:
             with self._changed:
-                self._coming -= 1
-                self._changed.notify_all()
+                if on_its_way:
+                    on_its_way = False
+                    self._coming -= 1
+                    self._wake()
 
-    async def ask(self, pixels: Bytes) -> tuple[Answers, float]:
+    async def ask(self, pixels: Bytes) -> Timed:
         """The answers to pixels (n, C, H, W), and the seconds of the model's time that they took.
 
         Args:
@@ -110,34 +134,43 @@ class Batcher:
         while (batch := self._next()) is not None:
             if not batch:  # every client of this turn went away
                 continue
-            began = time.perf_counter()
+            with self._changed:
+                alone = not (self._running > 1 or self._queue or self._coming)
+            pixels = np.concatenate([w.pixels for w in batch]) if len(batch) > 1 else batch[0].pixels
             try:
-                with self._one_more_running() as run:
-                    answers = run(np.concatenate([w.pixels for w in batch]) if len(batch) > 1 else batch[0].pixels)
+                answers, seconds = self._timed(self._run_alone if alone else self._run, pixels)
             except Exception as e:  # whatever it is, those who wait are told
                 _hand_over(batch, e, 0.0)
                 continue
-            seconds, n = time.perf_counter() - began, sum(len(w.pixels) for w in batch)
-            self._report(n, seconds)
-            _hand_over(batch, answers, seconds / n)
+            _hand_over(batch, answers, seconds / len(pixels))
 
-    @contextmanager
-    def _one_more_running(self) -> Iterator[Callable[[Bytes], Answers]]:
-        """Inside, one more batch runs: by which function, is what it gives."""
-        with self._changed:
-            alone = not (self._running or self._queue or self._coming)
-            self._running += 1
+    def _timed(self, run: Callable[[Bytes], Answers], pixels: Bytes) -> Timed:
+        """The answers of a batch that is counted as running already, and the seconds that it took."""
+        began = time.perf_counter()
         try:
-            yield self._run_alone if alone else self._run
+            answers = run(pixels)
         finally:
             with self._changed:
                 self._running -= 1
+                self._wake()
+        seconds = time.perf_counter() - began
+        self._report(len(pixels), seconds)
+        return answers, seconds
+
+    def _full(self) -> bool:
+        """Whether as many batches run as may."""
+        return self._running >= len(self._threads)
+
+    def _wake(self) -> None:
+        """Let a thread look again, where there is something to be done."""
+        if self._queue:
+            self._changed.notify_all()
 
     def _next(self) -> list[_Waiting] | None:
-        """The requests of the next batch; None when the queue is closed and empty."""
+        """The requests of the next batch, which is counted as running; None when the queue is closed and empty."""
         with self._changed:
-            while not self._queue:
-                if self._closed:
+            while not self._queue or self._full():
+                if self._closed and not self._queue:
                     return None
                 self._changed.wait()
             until = time.monotonic() + self._wait
@@ -146,12 +179,13 @@ class Batcher:
                 if left <= 0 or not self._changed.wait(left):
                     break
             batch: list[_Waiting] = []
-            room = self._most
+            room = 0 if self._full() else self._most  # another thread may have been sooner
             while self._queue and len(self._queue[0].pixels) <= room:
                 one = self._queue.popleft()
                 if not one.future.cancelled():
                     batch.append(one)
                     room -= len(one.pixels)
+            self._running += bool(batch)
             return batch
 
 

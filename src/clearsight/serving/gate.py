@@ -67,6 +67,10 @@ class Gate:
         if limit is not None:
             raise _over(key, limit)
 
+    def takes_turns(self, key: Key | None) -> bool:
+        """Whether the requests of a key go through the model one after the other, see `timed`."""
+        return key is not None and self._ledger is not None and bool(key.of("seconds"))
+
     @asynccontextmanager
     async def timed(self, key: Key | None) -> AsyncIterator[list[float]]:
         """Inside, the model works for a key: the seconds that it took are put into the list, and charged on leaving.
@@ -77,7 +81,7 @@ class Gate:
         Refused: where nothing is left.
         """
         spent: list[float] = []
-        if key is None or self._ledger is None or not key.of("seconds"):
+        if key is None or self._ledger is None or not self.takes_turns(key):
             yield spent
             return
         async with self._turns.setdefault(key.name, asyncio.Lock()):

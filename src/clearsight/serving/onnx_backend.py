@@ -15,7 +15,6 @@ import torch
 
 from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
-from clearsight.data.images import of_bytes
 from clearsight.engines.manifest import LOGITS, MAP, PIXELS, PROBABILITIES, VALUES, Manifest
 from clearsight.engines.onnx_file import read_onnx
 from clearsight.engines.onnx_runtime import cpu_session
@@ -26,8 +25,6 @@ from clearsight.serving.backend import Answers, Backend, Bytes
 if TYPE_CHECKING:
     import onnx
 
-_LEVELS = of_bytes(torch.arange(256, dtype=torch.uint8)).numpy()  # what each of 256 bytes is in [0, 1]
-
 
 def onnx_backend(path: str | Path, classifier: Classifier | None = None, threads: int = 0) -> Backend:
     """A backend that runs an exported file in ONNX Runtime on the CPU.
@@ -35,7 +32,7 @@ def onnx_backend(path: str | Path, classifier: Classifier | None = None, threads
     Args:
         path: the file, which `clearsight export` wrote: its manifest says what it takes.
         classifier: the same model as explainers take it; None where it is explained by its own map alone.
-        threads: threads of one pass; 0 for as many as there are cores.
+        threads: threads of one pass; 0 for as many as torch takes, which are the cores if OMP_NUM_THREADS says no less.
 
     Refused: a file that is missing, broken or without a manifest, and libraries that are not installed.
     """
@@ -50,12 +47,14 @@ def onnx_backend(path: str | Path, classifier: Classifier | None = None, threads
     preprocess = Preprocess(**manifest.preprocess)
     cut, feature_tensor = _cut(whole, manifest, path)
     # several batches at a time have a core each; one alone has them all, and threads that need not be woken
+    threads = threads or torch.get_num_threads()
     shared, whole_machine = cpu_session(cut, threads), cpu_session(cut, threads, spin="briefly")
     given = [o.name for o in shared.get_outputs()]
     chances = VALUES if manifest.scores == "values" else PROBABILITIES
 
     def answers(session: Any, pixels: Bytes) -> Answers:
-        out = dict(zip(given, session.run(None, {PIXELS: _LEVELS[pixels]}), strict=True))
+        x = np.divide(pixels, np.float32(255), out=np.empty(pixels.shape, np.float32))  # as `of_bytes`, to the bit
+        out = dict(zip(given, session.run(None, {PIXELS: x}), strict=True))
         return Answers(out[chances], out[LOGITS], out.get(MAP), out.get(feature_tensor))
 
     run = partial(answers, shared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import torch
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from clearsight.internals.layers import enlarge
@@ -14,7 +14,7 @@ from clearsight.serving.bodies import picture_in
 from clearsight.serving.parameters import check_parameters
 from clearsight.serving.pictures import Sent
 from clearsight.serving.problems import Problem
-from clearsight.serving.service import Service, Visit
+from clearsight.serving.service import Read, Service, Visit
 from clearsight.serving.telling import (
     answer_facts,
     explanation_facts,
@@ -36,18 +36,19 @@ Explainer = Annotated[
 
 def picture_routes(service: Service) -> APIRouter:
     """The routes of a served model."""
-    router = APIRouter(tags=["pictures"], dependencies=[Depends(check_parameters)])
+    router = APIRouter(tags=["pictures"])
     for add in (_add_predict, _add_explain, _add_embed):
         add(router, service)
     return router
 
 
-async def _sent_picture(service: Service, request: Request) -> tuple[Visit, Sent]:
-    """The one picture of a request, counted and read."""
+async def _picture(service: Service, request: Request, *, ask: bool) -> tuple[Visit, Read]:
+    """The one picture of a request, counted and read.  ask: as in `Service.read`."""
+    check_parameters(request)
     visit = service.enter(request)
     body = await service.body(visit, request)
-    (sent,) = await service.read(visit, [picture_in(body, request.headers.get("content-type", ""))])
-    return visit, sent
+    content = picture_in(body, request.headers.get("content-type", ""))
+    return visit, await service.read(visit, [content], ask=ask)
 
 
 def _add_predict(router: APIRouter, service: Service) -> None:
@@ -66,12 +67,12 @@ def _add_predict(router: APIRouter, service: Service) -> None:
     ) -> Response:
         if map and backend.map_shape is None:
             raise Problem(400, "this model gives no map with its answer", "ask POST /explain")
-        visit, sent = await _sent_picture(service, request)
-        answers = await service.answer(visit, [sent])
+        visit, read = await _picture(service, request, ask=True)
+        answers = await service.answer(visit, read)
         told: dict[str, Any] = {
             "model": service.name,
             "answers": answer_facts(backend, answers, 0, top),
-            "picture": picture_facts(sent),
+            "picture": picture_facts(read.pictures[0]),
         }
         if "outlier" not in service.hidden:
             told["outlier"] = outlier_facts(answers, 0, service.reference)
@@ -96,7 +97,8 @@ def _add_explain(router: APIRouter, service: Service) -> None:
             Literal["numbers", "overlay"], Query(alias="as", description="numbers in JSON, or a PNG file.")
         ] = "numbers",
     ) -> Response:
-        visit, sent = await _sent_picture(service, request)
+        visit, read = await _picture(service, request, ask=False)
+        sent = read.pictures[0]
         told, heat = await explained(service, visit, sent, method, target)
         if form == "overlay":
             png = overlay_png(sent.pixels, heat, signed=told["signed"])
@@ -115,8 +117,8 @@ def _add_embed(router: APIRouter, service: Service) -> None:
     )
     async def embed(request: Request) -> Response:
         service.check_told("embed")
-        visit, sent = await _sent_picture(service, request)
-        answers = await service.answer(visit, [sent])
+        visit, read = await _picture(service, request, ask=True)
+        answers = await service.answer(visit, read)
         if answers.features is None:
             raise Problem(
                 400,
@@ -137,7 +139,7 @@ async def explained(
     service.check_told("explain")
     backend = service.backend
     if method is None and target is None and backend.map_shape is not None:
-        answers = await service.answer(visit, [sent])
+        answers = await service.answer(visit, Read([sent]))
         facts = map_facts(backend, answers, 0)
         assert answers.maps is not None
         heat = enlarge(torch.from_numpy(answers.maps.copy()), backend.preprocess.size)[0]

@@ -16,8 +16,8 @@ from fastapi import Request
 
 from clearsight.errors import Refused
 from clearsight.runner.results import Explanation
-from clearsight.serving.backend import Answers, Backend
-from clearsight.serving.batcher import Batcher
+from clearsight.serving.backend import Answers, Backend, Bytes
+from clearsight.serving.batcher import Batcher, Timed
 from clearsight.serving.bodies import body_of, stated_length
 from clearsight.serving.defence import Defence
 from clearsight.serving.explanations import Explaining, explainer_call
@@ -36,6 +36,14 @@ class Visit:
 
     key: Key | None
     facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Read:
+    """The pictures of one request, and what the model says of them where the thread that read them has asked it."""
+
+    pictures: list[Sent]
+    answers: Timed | None = None
 
 
 class Service:
@@ -113,8 +121,11 @@ class Service:
         visit.facts["bytes"] = len(body)
         return body
 
-    async def read(self, visit: Visit, contents: Sequence[bytes]) -> list[Sent]:
-        """Picture files -> pixels.  The size of each is looked at, and charged, before anything is decoded."""
+    async def read(self, visit: Visit, contents: Sequence[bytes], *, ask: bool) -> Read:
+        """Picture files -> pixels.  The size of each is looked at, and charged, before anything is decoded.
+
+        ask: whether the model will be asked about them, which is done at once where nothing else is under way.
+        """
 
         def size(content: bytes) -> tuple[int, int]:
             return checked_size(content, self.settings.most_pixels)
@@ -125,29 +136,33 @@ class Service:
             return each(contents, lambda content: decoded(content, self.backend.preprocess))
 
         self._check_count(len(contents))
-        return await self._read_in_thread(work)
+        return await self._read_in_thread(visit, work, ask)
 
-    async def resize(self, visit: Visit, pictures: Sequence[np.ndarray[Any, Any]]) -> list[Sent]:
-        """Decoded pixels (H, W, C) uint8 -> pixels as the model takes them."""
+    async def resize(self, visit: Visit, pictures: Sequence[np.ndarray[Any, Any]], *, ask: bool) -> Read:
+        """Decoded pixels (H, W, C) uint8 -> pixels as the model takes them.  ask: as in `read`."""
 
         def work() -> list[Sent]:
             self._charge_pixels(visit, [(p.shape[1], p.shape[0]) for p in pictures if p.ndim > 1])
             return each(pictures, lambda picture: from_array(picture, self.backend.preprocess))
 
         self._check_count(len(pictures))
-        return await self._read_in_thread(work)
+        return await self._read_in_thread(visit, work, ask)
 
-    async def answer(self, visit: Visit, sent: Sequence[Sent]) -> Answers:
+    async def answer(self, visit: Visit, read: Read) -> Answers:
         """What the model says of pictures, a row for each."""
-        async with self.gate.timed(visit.key) as spent:
-            answers, seconds = await self._batcher.ask(np.stack([s.pixels for s in sent]))
-            spent.append(seconds)
-        visit.facts.update(pictures=len(sent), model_seconds=round(seconds, 6))
+        answers, seconds = read.answers or await self._ask(visit, read.pictures)
+        visit.facts.update(pictures=len(read.pictures), model_seconds=round(seconds, 6))
         if self.defence.calls:
             loop = asyncio.get_running_loop()
-            answers = await loop.run_in_executor(self._readers, self.defence.told, visit.key, sent, answers)
+            answers = await loop.run_in_executor(self._readers, self.defence.told, visit.key, read.pictures, answers)
         self.measures.answered(answers)  # as they are told: who may read the measures may be whom a defence is against
         return answers
+
+    async def _ask(self, visit: Visit, pictures: Sequence[Sent]) -> Timed:
+        async with self.gate.timed(visit.key) as spent:
+            answers, seconds = await self._batcher.ask(_stacked(pictures))
+            spent.append(seconds)
+        return answers, seconds
 
     def check_told(self, what: str) -> None:
         """Refuse what this server does not tell."""
@@ -162,7 +177,7 @@ class Service:
         call = explainer_call(spelling)
         index = None if target is None else self.class_of(target)
         if self.defence.calls:
-            answers = await self.answer(visit, [sent])  # a map is an answer too: budgets count it
+            answers = await self.answer(visit, Read([sent]))  # a map is an answer too: budgets count it
             if index is None:
                 index = int(answers.values[0].argmax())  # the class that is told, which need not be the model's
         async with self.gate.timed(visit.key) as spent:
@@ -208,9 +223,20 @@ class Service:
         if n > self.settings.most_rows:
             raise Problem(413, f"{n} pictures in one request", f"send at most {self.settings.most_rows}")
 
-    async def _read_in_thread(self, work: Callable[[], list[Sent]]) -> list[Sent]:
-        with self._batcher.coming():
-            return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+    async def _read_in_thread(self, visit: Visit, work: Callable[[], list[Sent]], ask: bool) -> Read:
+        with self._batcher.coming() as run_at_once:
+
+            def read() -> Read:
+                pictures = work()
+                at_once = ask and not self.gate.takes_turns(visit.key)
+                return Read(pictures, run_at_once(_stacked(pictures)) if at_once else None)
+
+            return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+
+
+def _stacked(pictures: Sequence[Sent]) -> Bytes:
+    """Their pixels (n, C, H, W)."""
+    return pictures[0].pixels[None] if len(pictures) == 1 else np.stack([s.pixels for s in pictures])
 
 
 def model_name(source: str) -> str:

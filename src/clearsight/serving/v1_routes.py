@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from clearsight.serving import openapi
 from clearsight.serving.bodies import json_of
 from clearsight.serving.parameters import check_parameters
-from clearsight.serving.pictures import Sent, of_base64
+from clearsight.serving.pictures import of_base64
 from clearsight.serving.problems import Problem
 from clearsight.serving.routes import Explainer, Target, Top, explained
-from clearsight.serving.service import Service, Visit
+from clearsight.serving.service import Read, Service, Visit
 from clearsight.serving.telling import answer_facts
 
 _FIX = 'send {"instances": [{"b64": "<base64 of the file>"}]}, or lists of rows of pixels from 0 to 255'
@@ -25,10 +25,11 @@ _FIX = 'send {"instances": [{"b64": "<base64 of the file>"}]}, or lists of rows 
 
 def v1_routes(service: Service) -> APIRouter:
     """The routes of a served model."""
-    router = APIRouter(prefix="/v1/models", tags=["KServe v1"], dependencies=[Depends(check_parameters)])
+    router = APIRouter(prefix="/v1/models", tags=["KServe v1"])
     named = openapi.errors(404)
 
-    async def sent_instances(request: Request, model: str) -> tuple[Visit, list[Sent]]:
+    async def instances_of(request: Request, model: str, *, ask: bool) -> tuple[Visit, Read]:
+        check_parameters(request)
         visit = service.enter(request)
         service.check_name(model)
         value = json_of(await service.body(visit, request))
@@ -36,8 +37,8 @@ def v1_routes(service: Service) -> APIRouter:
         if not isinstance(instances, list) or not instances:
             raise Problem(400, "the request has no instances", _FIX)
         if isinstance(instances[0], dict):
-            return visit, await service.read(visit, [_file_of(instance) for instance in instances])
-        return visit, await service.resize(visit, [_pixels_of(instance) for instance in instances])
+            return visit, await service.read(visit, [_file_of(instance) for instance in instances], ask=ask)
+        return visit, await service.resize(visit, [_pixels_of(instance) for instance in instances], ask=ask)
 
     @router.post(
         "/{model}:predict",
@@ -49,9 +50,9 @@ def v1_routes(service: Service) -> APIRouter:
         openapi_extra=openapi.json_body(openapi.INSTANCES, openapi.INSTANCES_EXAMPLE),
     )
     async def predict(request: Request, model: str, top: Top = 5) -> Response:
-        visit, sent = await sent_instances(request, model)
-        answers = await service.answer(visit, sent)
-        rows = range(len(sent))
+        visit, read = await instances_of(request, model, ask=True)
+        answers = await service.answer(visit, read)
+        rows = range(len(read.pictures))
         return JSONResponse({"predictions": [answer_facts(service.backend, answers, i, top) for i in rows]})
 
     @router.post(
@@ -66,8 +67,10 @@ def v1_routes(service: Service) -> APIRouter:
         method: Explainer = None,
         target: Target = None,
     ) -> Response:
-        visit, sent = await sent_instances(request, model)
-        told: list[dict[str, Any]] = [(await explained(service, visit, one, method, target))[0] for one in sent]
+        visit, read = await instances_of(request, model, ask=False)
+        told: list[dict[str, Any]] = [
+            (await explained(service, visit, one, method, target))[0] for one in read.pictures
+        ]
         return JSONResponse({"explanations": told})
 
     _add_state(router, service)  # after those with a verb behind the name, which it would match too
@@ -78,7 +81,8 @@ def _add_state(router: APIRouter, service: Service) -> None:
     @router.get(
         "", summary="The model's name", responses=openapi.answers("Names.", {"type": "object"}, {"models": ["demo"]})
     )
-    async def models() -> Response:
+    async def models(request: Request) -> Response:
+        check_parameters(request)
         return JSONResponse({"models": [service.name]})
 
     @router.get(
@@ -87,7 +91,8 @@ def _add_state(router: APIRouter, service: Service) -> None:
         responses=openapi.answers("State.", {"type": "object"}, {"name": "demo", "ready": True})
         | openapi.unknown_model(),
     )
-    async def state(model: str) -> Response:
+    async def state(request: Request, model: str) -> Response:
+        check_parameters(request)
         service.check_name(model)
         return JSONResponse({"name": service.name, "ready": service.ready})
 

@@ -14,9 +14,9 @@ from fastapi.responses import JSONResponse, Response
 from clearsight._version import __version__
 from clearsight.serving import openapi
 from clearsight.serving.backend import Answers
-from clearsight.serving.pictures import Sent, of_base64
+from clearsight.serving.pictures import of_base64
 from clearsight.serving.problems import Problem
-from clearsight.serving.service import Service, Visit
+from clearsight.serving.service import Read, Service, Visit
 from clearsight.serving.tensors import LENGTH, Array, Asked, read_request, write_response
 
 VERSION = "1"
@@ -57,8 +57,7 @@ def v2_routes(service: Service) -> APIRouter:
         service.check_name(model)
         asked = read_request(await service.body(visit, request), request.headers.get(LENGTH))
         _check_outputs(service, asked)
-        sent = await _sent(service, visit, asked)
-        answers = await service.answer(visit, sent)
+        answers = await service.answer(visit, await _pictures(service, visit, asked))
         return _answered(service, asked, answers)
 
     async def version_metadata(request: Request, model: str, version: str) -> Response:
@@ -118,7 +117,7 @@ def _check_outputs(service: Service, asked: Asked) -> None:
             raise Problem(400, f"the model has no output {name[:40]!r}", f"ask for {', '.join(known)}")
 
 
-async def _sent(service: Service, visit: Visit, asked: Asked) -> list[Sent]:
+async def _pictures(service: Service, visit: Visit, asked: Asked) -> Read:
     """The pictures of the one input, `picture` or `file`."""
     name, values = next(iter(asked.inputs.items()))
     if len(asked.inputs) > 1 or name not in ("picture", "file"):
@@ -127,10 +126,10 @@ async def _sent(service: Service, visit: Visit, asked: Asked) -> list[Sent]:
         if values.dtype != object or values.ndim not in (1, 2) or values.size != len(values):
             raise Problem(400, f"the input file has shape {values.shape}", _INPUTS)
         files = [value if _is_file(value) else of_base64(value.decode("latin-1")) for value in values.reshape(-1)]
-        return await service.read(visit, files)
+        return await service.read(visit, files, ask=True)
     if values.dtype != np.uint8 or values.ndim != 4:
         raise Problem(400, f"the input picture has {values.ndim} axes of {values.dtype}", _INPUTS)
-    return await service.resize(visit, list(values))
+    return await service.resize(visit, list(values), ask=True)
 
 
 def _is_file(value: bytes) -> bool:
