@@ -101,12 +101,13 @@ def test_it_is_what_the_paper_says():
     torch.testing.assert_close(cs.explain(model, x, words, other, seed=5).maps[0], slow / 0.4, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("side", [(4, 6), (5, 5)])
+@pytest.mark.parametrize("side", [(7,), (4, 6), (5, 5), (2, 3, 4)])
 def test_a_mask_and_its_averages_vary_together_as_over_all_masks(side):
-    """Every grid of 2 x 2 cells at every shift, each as likely as it is."""
+    """Every grid of two cells along each axis at every shift, each as likely as it is."""
     grid = grid_masks.MaskGrid(side, 2, 0.3)
-    kept = torch.cartesian_prod(*[torch.tensor([False, True])] * 4).view(-1, 2, 2)
-    shifts = torch.cartesian_prod(*[torch.arange(math.ceil(n / 2)) for n in side])
+    axes = len(side)
+    kept = torch.cartesian_prod(*[torch.tensor([False, True])] * 2**axes).view(-1, *[2] * axes)
+    shifts = torch.cartesian_prod(*[torch.arange(math.ceil(n / 2)) for n in side]).view(-1, axes)
     chance = (0.7 - 0.4 * kept.double()).flatten(1).prod(1).repeat_interleave(len(shifts))  # 0.3 and 0.7
     masks = grid.enlarged(
         kept.repeat_interleave(len(shifts), 0), shifts.repeat(len(kept), 1), torch.zeros(0, dtype=torch.float64)
@@ -114,8 +115,9 @@ def test_a_mask_and_its_averages_vary_together_as_over_all_masks(side):
     slopes = torch.randn(3, *grid.blocks, generator=torch.Generator().manual_seed(0)).double()
     averages = grid.averages(masks)
     assert float((chance[:, None] * averages.flatten(1)).sum(0).abs().max()) < 1e-12
-    wanted = torch.einsum("n,nhw,nij,dij->dhw", chance / len(shifts), masks, averages, slopes)
-    torch.testing.assert_close(grid.mean_product(slopes), wanted, rtol=1e-9, atol=1e-12)
+    flat = (part.flatten(1) for part in (masks, averages, slopes))
+    wanted = torch.einsum("n,np,nb,db->dp", chance / len(shifts), *flat)
+    torch.testing.assert_close(grid.mean_product(slopes).flatten(1), wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_each_score_is_compared_with_a_fit_to_the_others():
