@@ -28,6 +28,7 @@ CORE = [
     ("comparing/places.py", 'options[0].get("score", SCORE)', "SCORE", "says_what_counts"),
     ("comparing/class_order.py", "if sorted(theirs) != sorted(ours):", "if False:", "refused_by_name"),
     ("comparing/class_order.py", "if len({*ours}) < len(ours):", "if False:", "refused_by_name"),
+    ("comparing/class_order.py", "not in (Detector, Segmenter)", "is None", "refused_by_name"),
     ("comparing/class_order.py", "if theirs != ours:", "if False:", "matched_by_name"),
     ("comparing/class_order.py", "classes[:, :, list(self.order)]", "classes", "matched_by_name"),
     ("comparing/class_order.py", "out)[:, list(self.order)]", "out)", "matched_by_name"),

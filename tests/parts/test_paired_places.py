@@ -21,6 +21,7 @@ from clearsight.core.model import Model
 from clearsight.data.datasets import Pictures
 from clearsight.errors import Refused
 from clearsight.evaluation.average_precision import average_precision
+from clearsight.kinds.detector import Detector
 from clearsight.reporting.findings import Cell, Finding
 from clearsight.reporting.report import Report
 from clearsight.testing import pixel_segmenter, template_detector, tiny_segmenter
@@ -267,6 +268,10 @@ def test_two_segmenters_by_hand(tmp_path: Path) -> None:
     assert repair_of(compare(audits)).value == pytest.approx(own)
 
 
+class Mine(Detector):
+    """A detector of one's own, which may read its network's outputs in its own way."""
+
+
 def test_what_cannot_be_compared_is_refused_by_name(data: Pictures, tmp_path: Path) -> None:
     data = replace(data, pictures=data.pictures[4:6])
     ours, segmenter = detector(*BEFORE, "ours"), replace(tiny_segmenter(), source="maps")
@@ -275,6 +280,9 @@ def test_what_cannot_be_compared_is_refused_by_name(data: Pictures, tmp_path: Pa
     other = replace(template_detector(torch.ones(3, 3, 4, 4), torch.zeros(3), 4, (32, 32)), source="other")
     with pytest.raises(Refused, match="other has other classes than ours: class 0, class 1, class 2 beside class 0"):
         compare([ours, other], data)
+    mine = Mine(ours.net, ours.preprocess, ("class 1", "class 0"), "mine")
+    with pytest.raises(Refused, match="mine is a Mine whose classes stand in another order"):
+        compare([ours, mine], data)
     twice = [replace(other, labels=labels, source=n) for n, labels in (("x", ("a", "a", "b")), ("y", ("a", "b", "a")))]
     with pytest.raises(Refused, match="y has the classes of x in another order, and several have one name: a, a, b"):
         compare(twice, data)

@@ -22,7 +22,8 @@ def in_one_order(runs: Sequence[RunToCompare]) -> tuple[list[RunToCompare], list
 
     Audits stay as they are: they keep no class by its number.
 
-    Refused: models with other classes than the first; another order of classes of which several have one name.
+    Refused: models with other classes than the first; another order of classes of which several have one name; when
+    loaded, another order of classes of a model that is a kind of its own.
     """
     labels = {run.name: run.labels for run in runs if run.report is None}
     first, ours = next(iter(labels.items()), ("", ()))
@@ -49,6 +50,11 @@ def in_one_order(runs: Sequence[RunToCompare]) -> tuple[list[RunToCompare], list
 
 def _load_in_order(load: Callable[[], Model], labels: tuple[str, ...]) -> Model:
     model = load()
+    if type(model) not in (Detector, Segmenter):  # whose reading of the network's outputs is not known
+        raise Refused(
+            f"{model.source or 'a model'} is a {type(model).__name__} whose classes stand in another order",
+            "give it with its outputs and its labels in the order of the first run",
+        )
     order = tuple(model.labels.index(label) for label in labels)
     parts = {f.name: getattr(model, f.name) for f in fields(model)} | {"labels": labels}
     if isinstance(model, Detector):
