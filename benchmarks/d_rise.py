@@ -37,9 +37,10 @@ from clearsight.models.loading import load
 from clearsight.runner.run import explain
 
 HERE = Path(__file__).parent
-MASKS, SIZE, BOXES, REPEATS, STEPS = 100, 224, (1, 3, 10), 2, 90
+MASKS, SIZE, BOXES, REPEATS, STEPS = 100, 224, (1, 3, 10), 3, 90
 RUNS = 4  # maps of the same box from which an error is worked out
-DOUBT = {"d-rise": 1000, "xplique 2.0.2": 500}  # masks of such a map; of the others:
+UNCONTROLLED = "d-rise(control=false)"
+DOUBT = {"d-rise": 1000, UNCONTROLLED: 1000, "xplique 2.0.2": 500}  # masks of such a map; of the others:
 OTHERS = 400
 Way = Callable[[Detector, Tensor, Detections, int], list[Tensor]]  # model, picture, boxes, masks -> a map for each box
 
@@ -82,9 +83,9 @@ def detector() -> Detector:
     return model
 
 
-def ours(model: Detector, x: Tensor, found: Detections, masks: int) -> list[Tensor]:
-    copies = x.expand(len(found), -1, -1, -1)
-    return list(explain(model, copies, f"d-rise(masks={masks})", box_scores(found), seed=next(SEEDS)).maps)
+def ours(model: Detector, x: Tensor, found: Detections, masks: int, *, control: bool = True) -> list[Tensor]:
+    copies, call = x.expand(len(found), -1, -1, -1), f"d-rise(masks={masks}, control={control})"
+    return list(explain(model, copies, call, box_scores(found), seed=next(SEEDS)).maps)
 
 
 SEEDS: Iterator[int] = itertools.count()
@@ -259,7 +260,7 @@ def main() -> None:
     for way in all_ways.values():
         way(model, x, found[:1], MASKS)
     again = timed(ours, model, x, found[:1], MASKS)[0]
-    sure = of_accuracy(model, x, found, all_ways)
+    sure = of_accuracy(model, x, found, all_ways | {UNCONTROLLED: functools.partial(ours, control=False)})
     text = [
         "## D-RISE beside other tools' loops\n",
         "Made by `python benchmarks/d_rise.py`: processor time of one thread, in F, a plain forward of one picture in",

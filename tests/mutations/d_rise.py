@@ -3,8 +3,12 @@
 # file below src/clearsight -> [(old text, new text)]; the tests that name the method are run
 METHODS = {
     "explainers/d_rise.py": [
-        ("(sums.map(centred=centre) / keep)", "sums.map(centred=centre)"),
-        ("(sums.map(centred=centre)", "(sums.map(centred=not centre)"),
+        ("(found / keep)", "found"),
+        (
+            "found, error = sums.estimate(centred=centre)\n            maps",
+            "found, error = sums.estimate(centred=not centre)\n            maps",
+        ),
+        ("control=control and keep < 1", "control=False"),
         (
             "target[rows], sureness",
             "target[rows].__class__(target.boxes[:1].expand(len(rows), 4), target.classes[rows]), sureness",
@@ -29,10 +33,10 @@ METHODS = {
 # what they stand on: (file, old text, new text, pytest's -k)
 CORE = [
     ("explainers/common/grid_masks.py", "(n + 1) * c", "n * c + 1", "rise"),
-    ("explainers/common/grid_masks.py", "< self.keep).to", "> self.keep).to", "rise"),
+    ("explainers/common/grid_masks.py", "< self.keep).view", "> self.keep).view", "rise"),
     (
         "explainers/common/grid_masks.py",
-        "chance[:, -len(grid) :] * like.new_tensor(cell)",
+        "chance[:, -len(grid) :] * like.new_tensor(self._cell)",
         "chance[:, -len(grid) :] * 0",
         "rise",
     ),
@@ -47,6 +51,22 @@ CORE = [
         "rise",
     ),
     ("explainers/common/mask_sums.py", "self._held.clear()", "pass", "rise"),
+    ("explainers/common/linear_control.py", " / (1 - ((z @ inverse) * z).sum(1))[:, None]", "", "rise"),
+    ("explainers/common/linear_control.py", "slopes - inverse @ (z.mT @ rest) / len(z)", "slopes", "rise"),
+    ("explainers/common/linear_control.py", "penalty = gram.trace() / len(z)", "penalty = gram.trace()", "rise"),
+    ("explainers/common/linear_control.py", "rest + middle", "rest", "rise"),
+    (
+        "explainers/common/linear_control.py",
+        "found + self.grid.mean_product(",
+        "found - self.grid.mean_product(",
+        "rise",
+    ),
+    ("explainers/common/linear_control.py", "self._slopes + len(kept) * slopes", "len(kept) * slopes", "rise"),
+    ("explainers/common/linear_control.py", "            self._held.clear()\n", "", "rise"),
+    ("explainers/common/linear_control.py", "math.ceil(masks / math.ceil(masks / MOST))", "MOST", "rise"),
+    ("explainers/common/grid_masks.py", "self.keep * (1 - self.keep) * product", "self.keep * product", "rise"),
+    ("explainers/common/grid_masks.py", "[:, :cell]  # (cells, shifts", "[:, :1]  # (cells, shifts", "rise"),
+    ("explainers/common/grid_masks.py", "return means - self.keep", "return means", "rise"),
     ("runner/sharded.py", "while share and", "while False and", "rise"),
     ("internals/fused_forward.py", "pictures >= PAYS or", "True or", "fused_forward"),
     ("internals/fused_forward.py", "except Refused:", "except ZeroDivisionError:", "fused_forward"),

@@ -76,6 +76,19 @@ CORE = [
     ),
     ("exporting/place_networks.py", "align_corners=False", "align_corners=True", "a_segmenter_and_its_file"),
     ("exporting/place_sheet.py", "share >= agree)]", "share <= agree)]", "another_network_fails"),
+    (
+        "exporting/place_sheet.py",
+        "pixel_gains(parity.before, parity.after)",
+        "pixel_gains(parity.after, parity.after)",
+        "of_a_segmenter",
+    ),
+    ("exporting/place_sheet.py", "gain.value >= -_LOSS", "gain.value >= -1", "of_a_segmenter"),
+    (
+        "exporting/place_parity.py",
+        '"after": counted_pixels(after[0]',
+        '"after": counted_pixels(before[0]',
+        "of_a_segmenter",
+    ),
     ("exporting/place_parity.py", " & (classes[:, None] == other_classes)", "", "one_partner_each"),
     ("exporting/torch_pixels.py", "torch.arange(self.height) + top,", "torch.arange(self.height),", "torch_export"),
     (

@@ -3,6 +3,9 @@
 # file below src/clearsight -> [(old text, new text)]; the tests that name the method are run
 METHODS = {
     "explainers/rise.py": [
+        ("if sums[i].masks == masks:", "if sums[i].masks >= 1:"),
+        ("(centred=centre)[0][0].to(x) / keep", "(centred=centre)[0][0].to(x)"),
+        ("{i: rows == i for i", "{i: rows >= 0 for i"),
         ("/ (masks * keep)", "/ masks"),
         ("if centre:", "if not centre:"),
         ("mask[:, None] * (x[rows] - cover)", "mask[:, None] * x[rows]"),

@@ -30,6 +30,7 @@ from clearsight.kinds.detections import detections
 from clearsight.kinds.detector import Detector
 from clearsight.kinds.segmenter import Segmenter
 from clearsight.testing import tiny_detector, tiny_segmenter
+from placepictures import with_maps
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -178,6 +179,7 @@ def test_a_segmenter_and_its_file(photos, tmp_path: Path, to) -> None:
     model = coarse_segmenter()
     result = cs.export(model, tmp_path, to, verify=photos)
     assert result.status == 0
+    assert "mean IoU" not in [f.check for f in result.report.findings]  # nothing is known of these pictures
     found = formats()[to].open_file(tmp_path).run(picture(60, 80)[None])
     x = to_pixels(Image.fromarray(picture(60, 80)), PRE)[None]
     assert torch.tensor(found["logits"]) == pytest.approx(model(x).detach(), abs=0.05)  # a level of 255, times 5
@@ -208,6 +210,35 @@ def test_a_file_of_another_network_fails_its_sheet(detector, photos, tmp_path: P
     assert result.status == 1
     assert {b.check for b in result.report.facts.gate if not b.held} == {"agreement", "largest difference of a score"}
     assert result.report.verdict.startswith("The export fails: agreement at least 99.0 %")
+
+
+def test_the_sheet_of_a_segmenter_holds_both_against_the_truth(tmp_path: Path, monkeypatch) -> None:
+    """Left half red, right half green, the true boundary i pixels further right in picture i; then classes change."""
+    arrays = [np.zeros((32, 32, 3), np.uint8) for _ in range(8)]
+    maps = [np.zeros((32, 32), np.int64) for _ in range(8)]
+    for i, (array, truth) in enumerate(zip(arrays, maps, strict=True)):
+        array[:, :16, 0] = array[:, 16:, 1] = 255
+        truth[:, 16 + i :] = 1
+    data = with_maps(tmp_path / "maps", arrays, maps, ("class 0", "class 1", "class 2"))
+    onnx_format = formats()["onnx"]
+    whole = onnx_format.whole_model
+
+    def moved(graph, manifest, model):
+        for tensor in graph.graph.initializer:
+            values = onnx.numpy_helper.to_array(tensor)
+            if values.ndim == 4 and values.shape[:2] == (3, 3):  # red is said to be class 2
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values[::-1]), tensor.name))
+        return whole(graph, manifest, model)
+
+    monkeypatch.setattr(onnx_format, "whole_model", moved)
+    wrong = cs.export(tiny_segmenter(), tmp_path / "wrong", verify=data).report
+    (f,) = (f for f in wrong.findings if f.check == "mean IoU")
+    before, after = (128 / 156 + 100 / 128) / 2, 100 / 128 / 3  # of 8 pictures of 32 columns 156 are of class 0
+    assert f.headline.startswith(f"Mean IoU with the truth goes from {before:.1%} to {after:.1%} (".replace("%", " %"))
+    assert f.value == pytest.approx(after - before)
+    assert f.interval is not None
+    assert f.interval[0] < f.value < f.interval[1] < 0
+    assert (f.n, f.verdict) == (8, "fail")
 
 
 def test_fp16_int8_and_tensorrt(detector, photos, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from clearsight.core.model import Model
 from clearsight.data.datasets import Pictures
 from clearsight.errors import Refused
 from clearsight.evaluation.average_precision import average_precision
+from clearsight.kinds.detector import Detector
 from clearsight.reporting.findings import Cell, Finding
 from clearsight.reporting.report import Report
 from clearsight.testing import pixel_segmenter, template_detector, tiny_segmenter
@@ -173,6 +174,45 @@ def test_three_detectors_stand_beside_the_first(data: Pictures) -> None:
     assert rows[0]["AP50 difference"] == pytest.approx(-0.5)
 
 
+def test_classes_in_another_order_are_matched_by_name(data: Pictures, tmp_path: Path) -> None:
+    """A detector and a segmenter beside themselves with their classes turned round: what is drawn stays the same."""
+    weight = torch.full((2, 3, 4, 4), -8 / 16)
+    weight[0, 2], weight[1, 0] = 8 / 16, 8 / 16  # blue, red
+    turned = template_detector(weight, torch.tensor([*BEFORE[::-1]]), 4, (32, 32))
+    turned = replace(turned, labels=("class 1", "class 0"), source="turned")
+    found = compare([detector(*AFTER, "after"), turned], data)
+    plain = compare([detector(*AFTER, "after"), detector(*BEFORE, "turned")], data)
+    f, wanted = repair_of(found), repair_of(plain)
+    assert (f.headline, f.tables, f.interval) == (wanted.headline, wanted.tables, wanted.interval)
+    assert [e.figure.data for e in f.evidence] == [e.figure.data for e in wanted.evidence]
+    words = "turned has the classes of after in another order: they were matched by their names."
+    assert words in found.findings[1].notes
+    audits = [audit(m, data, only="detection-accuracy") for m in (detector(*AFTER, "a"), turned)]
+    assert repair_of(compare(audits)).value == pytest.approx(-3 / 15)
+
+    maps = stripes(tmp_path)
+    first = replace(tiny_segmenter(), source="first")
+    second = pixel_segmenter([[0.0, 5.0, 0.0], [5.0, 0.0, 0.0], [0.0, 0.0, 5.0]])
+    second = replace(second, labels=("class 1", "class 0", "class 2"), source="second")
+    f = repair_of(compare([first, second], maps, only="segmentation-accuracy"))
+    assert (f.value, f.interval) == (0, (0, 0))
+    assert "mean IoU 80.1 % before, 80.1 % after" in f.headline
+    assert repair_of(compare([audit(m, maps, only="segmentation-accuracy") for m in (first, second)])).value == 0
+
+
+def test_a_model_is_loaded_once_for_its_kind_and_its_classes(tmp_path: Path) -> None:
+    """And not at all where its folder says both."""
+    model = detector(*BEFORE, "ours")
+    loads: list[str] = []
+
+    def load() -> Model:
+        loads.append("ours")
+        return model
+
+    run = RunToCompare("ours", "./mine.py:ours", load)
+    assert (run.kind, run.labels, loads) == ("detector", ("class 0", "class 1"), ["ours"])
+
+
 def test_audits_are_paired_by_what_they_keep(data: Pictures) -> None:
     runs = [audit(detector(*b, n), data, only="detection-accuracy") for b, n in ((BEFORE, "one"), (AFTER, "two"))]
     f = repair_of(compare(runs))
@@ -180,6 +220,7 @@ def test_audits_are_paired_by_what_they_keep(data: Pictures) -> None:
     assert f.value == pytest.approx(3 / 15)
     assert "AP50 100.0 % before, 50.0 % after; objects found 66.7 % before, 86.7 % after" in f.headline
     assert table_rows(f, "Pictures")[0]["picture"] == "p05.png"
+    assert "AP50 orders the boxes of all pictures by their scores" in f.notes[1]
     other = audit(detector(*AFTER, "two"), data, only="detection-accuracy(score=0.2)")
     assert repair_of(compare([runs[0], other])).value is None
 
@@ -227,6 +268,10 @@ def test_two_segmenters_by_hand(tmp_path: Path) -> None:
     assert repair_of(compare(audits)).value == pytest.approx(own)
 
 
+class Mine(Detector):
+    """A detector of one's own, which may read its network's outputs in its own way."""
+
+
 def test_what_cannot_be_compared_is_refused_by_name(data: Pictures, tmp_path: Path) -> None:
     data = replace(data, pictures=data.pictures[4:6])
     ours, segmenter = detector(*BEFORE, "ours"), replace(tiny_segmenter(), source="maps")
@@ -235,9 +280,12 @@ def test_what_cannot_be_compared_is_refused_by_name(data: Pictures, tmp_path: Pa
     other = replace(template_detector(torch.ones(3, 3, 4, 4), torch.zeros(3), 4, (32, 32)), source="other")
     with pytest.raises(Refused, match="other has other classes than ours: class 0, class 1, class 2 beside class 0"):
         compare([ours, other], data)
-    turned = replace(ours, labels=("class 1", "class 0"), source="turned")
-    with pytest.raises(Refused, match="turned has the classes of ours in another order"):
-        compare([ours, turned], data)
+    mine = Mine(ours.net, ours.preprocess, ("class 1", "class 0"), "mine")
+    with pytest.raises(Refused, match="mine is a Mine whose classes stand in another order"):
+        compare([ours, mine], data)
+    twice = [replace(other, labels=labels, source=n) for n, labels in (("x", ("a", "a", "b")), ("y", ("a", "b", "a")))]
+    with pytest.raises(Refused, match="y has the classes of x in another order, and several have one name: a, a, b"):
+        compare(twice, data)
     with pytest.raises(Refused, match="no check of a detector uses an explainer, such as saliency"):
         compare([ours, replace(ours, source="b")], data, method="saliency")
     with pytest.raises(Refused, match="accuracy was not asked: it judges one class"):

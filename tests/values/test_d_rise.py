@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import clearsight as cs
 from clearsight.core import rng
 from clearsight.core.preprocess import Preprocess
-from clearsight.explainers.common import grid_masks
+from clearsight.explainers.common import grid_masks, linear_control
+from clearsight.explainers.common.linear_control import ControlledSums, without_linear_part
 from clearsight.explainers.common.mask_sums import HELD, MaskSums
 from clearsight.internals.fused_forward import fused_forward
 from clearsight.kinds.box_targets import box_scores
@@ -44,17 +45,17 @@ def test_all_masks_of_a_grid_give_what_each_cell_adds(cells, states, monkeypatch
     masks = torch.cartesian_prod(*[torch.arange(states)] * cells**2) == 0
     drawn = iter(masks.double().view(-1, cells, cells))
 
-    def enumerated(_grid: object, like: Tensor, rows: Tensor) -> Tensor:
-        mask = torch.stack([next(drawn) for _ in rows])
+    def enumerated(_grid: object, kept: Tensor, _shifts: object, like: Tensor) -> Tensor:
+        mask = torch.stack([next(drawn) for _ in kept])
         return mask.repeat_interleave(side // cells, 1).repeat_interleave(side // cells, 2).to(like)
 
-    monkeypatch.setattr(grid_masks.MaskGrid, "drawn", enumerated)
+    monkeypatch.setattr(grid_masks.MaskGrid, "enlarged", enumerated)
     weight = torch.randn(1, side, side, generator=torch.Generator().manual_seed(0)).double() / 200
     model = Detector(Affine(weight), Preprocess((side, side), (0.0,), (1.0,)), ("it",))
     x = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(1)).double()
     target = cs.BoxScore(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([0]))
     method = cs.catalogue("explainers")["d-rise"]
-    found = method(model, x, target, masks=len(masks), keep=keep, cells=cells)[0]
+    found = method(model, x, target, masks=len(masks), keep=keep, cells=cells, control=False)[0]
     cell = nn.functional.avg_pool2d((x * weight)[0], side // cells, divisor_override=1)[0]
     added = cell.repeat_interleave(side // cells, 0).repeat_interleave(side // cells, 1)
     assert float((found - (1 - keep) * added).abs().max()) < 2e-15
@@ -85,7 +86,7 @@ def test_it_is_what_the_paper_says():
     raw = torch.tensor([37])
     classes = outputs[raw, 5:].argmax(1)
     target = cs.BoxScore(outputs[raw, :4], classes, raw)
-    words = 'd-rise(masks=6, cells=4, keep=0.4, centre=false, sureness="objectness")'
+    words = 'd-rise(masks=6, cells=4, keep=0.4, centre=false, control=false, sureness="objectness")'
     maps = cs.explain(model, x, words, target, seed=5).maps[0]
     with rng.seeded(5, x, "d-rise"):
         masks = grid_masks.MaskGrid((32, 32), 4, 0.4).drawn(x, torch.zeros(6, dtype=torch.long))
@@ -98,6 +99,90 @@ def test_it_is_what_the_paper_says():
     alone = nn.functional.one_hot(1 - classes, 2)[0].tolist()
     slow = from_the_paper(model, x[0], outputs[37, :4].tolist(), alone, masks[:, None], cover)
     torch.testing.assert_close(cs.explain(model, x, words, other, seed=5).maps[0], slow / 0.4, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [(7,), (4, 6), (5, 5), (2, 3, 4)])
+def test_a_mask_and_its_averages_vary_together_as_over_all_masks(side):
+    """Every grid of two cells along each axis at every shift, each as likely as it is."""
+    grid = grid_masks.MaskGrid(side, 2, 0.3)
+    axes = len(side)
+    kept = torch.cartesian_prod(*[torch.tensor([False, True])] * 2**axes).view(-1, *[2] * axes)
+    shifts = torch.cartesian_prod(*[torch.arange(math.ceil(n / 2)) for n in side]).view(-1, axes)
+    chance = (0.7 - 0.4 * kept.double()).flatten(1).prod(1).repeat_interleave(len(shifts))  # 0.3 and 0.7
+    masks = grid.enlarged(
+        kept.repeat_interleave(len(shifts), 0), shifts.repeat(len(kept), 1), torch.zeros(0, dtype=torch.float64)
+    )
+    slopes = torch.randn(3, *grid.blocks, generator=torch.Generator().manual_seed(0)).double()
+    averages = grid.averages(masks)
+    assert float((chance[:, None] * averages.flatten(1)).sum(0).abs().max()) < 1e-12
+    flat = (part.flatten(1) for part in (masks, averages, slopes))
+    wanted = torch.einsum("n,np,nb,db->dp", chance / len(shifts), *flat)
+    torch.testing.assert_close(grid.mean_product(slopes).flatten(1), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_each_score_is_compared_with_a_fit_to_the_others():
+    generator = torch.Generator().manual_seed(0)
+    z, y = (torch.rand(9, n, generator=generator).double() - 0.5 for n in (4, 2))
+    rest, slopes = without_linear_part(z, y)
+    penalty = z.square().sum() / 9 * torch.eye(4)
+    fits = []
+    for i in range(9):
+        others = torch.arange(9) != i
+        fits.append(torch.linalg.solve(z[others].T @ z[others] + penalty, z[others].T @ (y - y.mean(0))[others]))
+        torch.testing.assert_close(rest[i], y[i] - z[i] @ fits[i])
+    torch.testing.assert_close(slopes, torch.stack(fits).mean(0))
+
+
+def drawn_scores(seed: int, masks: int, *, control: bool) -> tuple[Tensor, Tensor]:
+    """The map of a score that is linear in half of the pixels but for a bend, and its standard error."""
+    grid, x = grid_masks.MaskGrid((6, 6), 3, 0.5), torch.zeros(1, 1, 6, 6, dtype=torch.float64)
+    sums = ControlledSums(1, grid, x, masks, control=control)
+    with rng.seeded(seed, x):
+        kept, shifts = grid.draw(x, torch.zeros(masks, dtype=torch.long))
+    mask = grid.enlarged(kept, shifts, x)
+    for part in torch.arange(masks).split(11):
+        sums.add(kept[part], shifts[part], mask[part], bent(mask[part]))
+    return sums.estimate(centred=True)
+
+
+def bent(mask: Tensor) -> Tensor:
+    seen = mask[:, :3].mean((1, 2)) - mask[:, 3:, 2:].mean((1, 2)) / 2
+    return (seen + (seen - 0.3).clamp_min(0) ** 2)[:, None]
+
+
+def test_the_control_leaves_the_map_what_it_is_and_lowers_its_error():
+    """Beside all masks there are: 200 maps of 60 masks, their mean, and the spread that each tells of itself."""
+    grid, x = grid_masks.MaskGrid((6, 6), 3, 0.5), torch.zeros(1, 1, 6, 6, dtype=torch.float64)
+    kept = torch.cartesian_prod(*[torch.tensor([False, True])] * 9).view(-1, 3, 3).repeat_interleave(4, 0)
+    shifts = torch.cartesian_prod(torch.arange(2), torch.arange(2)).repeat(len(kept) // 4, 1)
+    every = grid.enlarged(kept, shifts, x)
+    truth = ((bent(every) - bent(every).mean())[..., None] * every).mean(0)
+    spread = []
+    for control in (True, False):
+        maps, errors = (
+            torch.stack(part) for part in zip(*[drawn_scores(i, 60, control=control) for i in range(200)], strict=True)
+        )
+        spread.append(maps.var(0).mean())
+        short = 1 if control else 59 / 60  # the mean that is taken off holds each score itself
+        bias = (maps.mean(0) / short - truth) / (maps.std(0) / math.sqrt(200))
+        assert float(bias.square().mean()) < 2
+        torch.testing.assert_close(errors.square().mean(0).mean().sqrt(), spread[-1].sqrt(), rtol=0.15, atol=0)
+    assert float(spread[1] / spread[0]) > 4
+
+
+def test_of_more_masks_several_fits_are_made(monkeypatch):
+    monkeypatch.setattr(linear_control, "MOST", 25)
+    grid, x = grid_masks.MaskGrid((6, 6), 3, 0.5), torch.zeros(1, 1, 6, 6, dtype=torch.float64)
+    kept, shifts = grid.draw(x.expand(40, -1, -1, -1), torch.zeros(40, dtype=torch.long))
+    mask = grid.enlarged(kept, shifts, x)
+    found = []
+    for parts in ([slice(0, 40)], [slice(0, 20), slice(20, 40)]):
+        for rows in parts:
+            sums = ControlledSums(1, grid, x, len(mask[rows]), control=True)
+            for one in torch.arange(40)[rows].split(5):
+                sums.add(kept[one], shifts[one], mask[one], bent(mask[one]))
+            found.append(sums.estimate(centred=False)[0])
+    torch.testing.assert_close(found[0], (found[1] + found[2]) / 2)
 
 
 def squares() -> Tensor:
@@ -224,16 +309,19 @@ def test_what_it_cannot_do_is_refused():
             cs.explain(model, x, f"d-rise({options})")
 
 
-def test_without_the_mean_over_all_masks_the_map_is_as_sure_after_three_times_fewer():
+def test_without_the_mean_and_what_is_linear_the_map_is_as_sure_after_fewer_masks():
     """The mean similarity times the uneven cover is most of the error that the paper's sum has."""
     model = taught_shapes()
-    for x in shapes(3, 7)[0]:
+    for x in shapes(2, 7)[0]:
         target = box_scores(model.detect(x[None])[0][:1])
-        centred, plain = (
-            cs.explain(model, x[None], f"d-rise(masks=600, cells=8, centre={centre})", target).diagnostics
-            for centre in ("true", "false")
+        controlled, centred, plain = (
+            float(
+                cs.explain(model, x[None], f"d-rise(masks=400, cells=8, {how})", target).diagnostics["standard error"]
+            )
+            for how in ("centre=true", "control=false", "centre=false, control=false")
         )
-        assert float(plain["standard error"] / centred["standard error"]) ** 2 > 3
+        assert (plain / centred) ** 2 > 3
+        assert (centred / controlled) ** 2 > 1.5
 
 
 def test_the_box_gaussian_marks_the_box_and_nothing_of_the_picture():

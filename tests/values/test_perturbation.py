@@ -174,6 +174,27 @@ def test_rise_comes_to_its_expectation():
         torch.testing.assert_close(found, wanted, rtol=0, atol=0.06)
 
 
+def test_a_control_takes_what_is_linear_off_the_noise_of_rise():
+    """Beside all eight masks there are of a row of four pixels: the map is theirs, nearly without noise."""
+    weight = torch.tensor([3.0, -2.0, 1.0, 0.5])
+    layer = nn.Linear(4, 2)
+    layer.weight.data, layer.bias.data = torch.stack([weight, -weight]), torch.tensor([1.0, 0.0])
+    model = classifier(nn.Sequential(nn.Flatten(), layer), (1, 4), 2, (0.0,), (1.0,))
+    x = torch.tensor([[0.5, 1.0, 0.2, 0.8], [0.4, 0.1, 0.9, 0.3]]).view(2, 1, 1, 4)
+    large = [np.interp((np.arange(6) + 0.5) / 3 - 0.5, [0, 1], grid) for grid in itertools.product((0, 1), repeat=2)]
+    masks = torch.tensor(np.array([m[s : s + 4] for m in large for s in (0, 1)])).float()
+    scores = (x.view(2, 4) * weight) @ masks.T + 1
+    wanted = ((scores - scores.mean(1, keepdim=True))[..., None] * masks).mean(1) / 0.5
+    errors = []
+    for control in (True, False):
+        call = f"rise(masks=200, cells=2, control={control}, fill=0)"
+        maps = torch.stack([explain(model, x, call, ClassScore(0), seed=i).maps[:, 0] for i in range(12)])
+        errors.append(float((maps - wanted).square().mean()))
+        torch.testing.assert_close(explain(model, x[1:], call, ClassScore(0), seed=3).maps[0], maps[3, 1:])
+    assert errors[0] < errors[1] / 20
+    assert errors[0] < 1e-4
+
+
 def test_rise_refuses_nonsense(bent, pictures):
     for options in "masks=0", "cells=0", "keep=0", "keep=1.2":
         with pytest.raises(Refused, match="keep above 0 and at most 1"):

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from clearsight.auditing.place_case import PlaceCase, class_numbers
+from clearsight.auditing.place_case import PlaceCase, class_numbers, name_order
 from clearsight.core.progress import Progress
 from clearsight.data.records import Picture, Pictures
 from clearsight.data.truth_records import BoxTruth
@@ -106,5 +106,6 @@ class DetectorCase(PlaceCase):
 
     def _truth_bytes(self, picture: Picture) -> bytes:
         truth = self.truth_of(picture)
-        parts = (truth.boxes, truth.labels, truth.crowd | truth.difficult, truth.area)
+        classes = name_order(self.model.labels)[truth.labels]
+        parts = (truth.boxes, classes, truth.crowd | truth.difficult, truth.area)
         return b"".join(part.numpy().tobytes() for part in parts)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clearsight.auditing.place_case import PlaceCase, class_numbers
+from clearsight.auditing.place_case import PlaceCase, class_numbers, name_order
 from clearsight.core.progress import Progress
 from clearsight.data.records import Picture, Pictures
 from clearsight.data.truth_records import NOT_JUDGED
@@ -81,6 +81,8 @@ class SegmenterCase(PlaceCase):
                 "open the pictures with open_masks(FOLDER, MASKS)",
             )
         self._matrix = torch.zeros(len(model.labels), len(model.labels), dtype=torch.int64)  # of all pictures so far
+        self._by_name = torch.arange(NOT_JUDGED + 1)
+        self._by_name[: len(model.labels)] = name_order(model.labels)
         self._numbers = torch.full((NOT_JUDGED + 1,), NOT_JUDGED)
         numbers = class_numbers(data, model.labels, model.index)
         self._numbers[: len(numbers)] = torch.tensor(numbers, dtype=torch.int64)
@@ -95,7 +97,7 @@ class SegmenterCase(PlaceCase):
         pixels, boundaries = PixelCounts(len(self.model.labels)), BoundaryCounts(len(self.model.labels))
         pixels.add(predicted, truth)
         boundaries.add(predicted, truth)
-        digest = hashlib.sha256(truth.to(torch.uint8).numpy().tobytes()).digest()
+        digest = hashlib.sha256(self._by_name[truth].to(torch.uint8).numpy().tobytes()).digest()
         self._matrix += pixels.matrix
         return PixelAnswers(pixels.per_picture[0], boundaries.per_picture[0], digest)
 

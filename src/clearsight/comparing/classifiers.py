@@ -12,7 +12,7 @@ from clearsight.auditing.case import Case
 from clearsight.auditing.engine_compared import compared_with_engine
 from clearsight.comparing.answers import Answers, answers_of_case, audited_answers, labelled_answers
 from clearsight.comparing.map_agreement import DRAWN, SUMMARY, compare_maps
-from clearsight.comparing.one_of_several import progress_of_run, select_findings
+from clearsight.comparing.one_of_several import JudgedRun, judged_runs
 from clearsight.comparing.repair import RepairedRun, compare_repair
 from clearsight.comparing.sources import RunToCompare
 from clearsight.comparing.summary import (
@@ -47,17 +47,14 @@ def compare_classifiers(
     tell: Progress,
 ) -> tuple[tuple[Finding, ...], Reports]:
     """The findings on all runs, and the report of each.  The arguments are those of `compare_places`."""
-    models = [r for r in compared if r.report is None]
-    reports: list[tuple[str, Report]] = []
-    answers: list[Answers] = []
-    for run in compared:
-        if run.report is not None or pictures is None:
-            reports.append((run.name, select_findings(run, calls if asked else None)))
-            continue
-        done = len(answers)
-        report, model_answers = _audit(run, pictures, calls, method, seed, progress_of_run(tell, done, len(models)))
-        reports.append((run.name, report))
-        answers.append(model_answers)
+
+    def judge(run: RunToCompare, progress: Progress) -> tuple[Report, Answers]:
+        assert pictures is not None
+        return _audit(run, pictures, calls, method, seed, progress)
+
+    runs = [*judged_runs(compared, calls if asked else None, judge, tell)]
+    reports = [(run.name, run.report) for run in runs]
+    answers = [run.answers for run in runs if run.answers is not None]
     _same_pictures(reports)
     findings_by_check = by_check(reports)
     over_runs = [summarise_check(spelled, of, reports[0][1].facts.thing) for spelled, of in findings_by_check.items()]
@@ -71,7 +68,7 @@ def compare_classifiers(
     first = side_by_side(compared, reports, findings_by_check, alike, notes)
     findings = (first, *over_runs, alike)
     if pair:
-        before, after = _repaired_runs(compared, reports, answers)
+        before, after = (_repaired_run(run) for run in runs)
         repair = compare_repair(before, after, pictures, method=method, seed=seed, tell=tell)
         findings = (repair, *findings) if repair.value is not None else (first, repair, *over_runs, alike)
     return findings, reports
@@ -93,16 +90,11 @@ def _load(load: Callable[[], Model]) -> Classifier:
     return classifier_of(load(), "compare")
 
 
-def _repaired_runs(compared: Sequence[RunToCompare], reports: Reports, answers: Sequence[Answers]) -> list[RepairedRun]:
-    """The two runs, each with what it answers picture by picture."""
-    by_name = {a.name: a for a in answers}
-    runs = []
-    for run, (name, report) in zip(compared, reports, strict=True):
-        of_model = by_name.get(name)
-        audited = audited_answers(name, run.report) if run.report is not None else None
-        labelled = labelled_answers(of_model) if of_model is not None else audited
-        runs.append(RepairedRun(name, report, of_model, labelled))
-    return runs
+def _repaired_run(run: JudgedRun[Answers]) -> RepairedRun:
+    """A run with what it answers picture by picture."""
+    of_model = run.answers
+    labelled = audited_answers(run.name, run.report) if of_model is None else labelled_answers(of_model)
+    return RepairedRun(run.name, run.report, of_model, labelled)
 
 
 def _same_pictures(reports: Reports) -> None:

@@ -18,9 +18,15 @@ from clearsight.reporting.wording import show
 
 CHECKS = {"detector": "detection-accuracy", "segmenter": "segmentation-accuracy"}
 NEEDS_MODELS = (
-    "An audit keeps counts of each picture, and neither boxes nor class maps: for the interval of the difference of "
-    "{score}, and for what was mended and broken, name the folders of the models with --data DATA."
+    "An audit keeps counts of each picture, and neither boxes nor class maps. {why} For that interval, and for what "
+    "was mended and broken, name the folders of the models with --data DATA."
 )
+WHY_NO_INTERVAL = {
+    "detector": "AP50 orders the boxes of all pictures by their scores, so counts do not say what it would be on other "
+    "draws of these pictures, and its difference has no interval.",
+    "segmenter": "Mean IoU is of the pixels of each class in all pictures, so a picture's own mean does not say what "
+    "it would be on other draws of these pictures, and its difference has no interval.",
+}
 Rows = Mapping[str, Mapping[str, Cell]]  # by picture
 
 
@@ -58,7 +64,7 @@ def compare_audits(before: PlaceRun, after: PlaceRun, kind: str, seed: int) -> F
         value=main.value,
         interval=main.interval,
         n=len(names),
-        notes=(cost_words(of, main.interval), NEEDS_MODELS.format(score=score)),
+        notes=(cost_words(of, main.interval), NEEDS_MODELS.format(why=WHY_NO_INTERVAL[kind])),
         tables=(
             *table("Before and after, on the same pictures", gain_rows([*values, *gains])),
             *table("Pictures, the largest loss first", _picture_rows(was, is_now, names, kind)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,13 @@ from clearsight.auditing.assemble import make
 from clearsight.auditing.audit import case_of, run_checks
 from clearsight.auditing.detector_case import DetectorCase
 from clearsight.auditing.segmenter_case import SegmenterCase
+from clearsight.comparing.one_of_several import JudgedRun
 from clearsight.comparing.sources import RunToCompare
 from clearsight.core.catalogue import Call
 from clearsight.core.model import Model
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.progress import Progress
 from clearsight.data.records import Pictures
-from clearsight.data.splits import named
 from clearsight.errors import Refused
 from clearsight.evaluation.records import BoxSet
 from clearsight.reporting.report import Report
@@ -41,17 +42,13 @@ class PlaceAnswers:
     pixels: NDArray[np.int64] | None
 
 
-@dataclass(frozen=True, eq=False)
-class PlaceRun:
-    """One run.  answers: None for an audit, which does not keep them."""
-
-    name: str
-    report: Report
-    answers: PlaceAnswers | None
+PlaceRun: TypeAlias = JudgedRun[PlaceAnswers]
 
 
-def judged_run(run: RunToCompare, pictures: Pictures, calls: Sequence[Call], seed: int, progress: Progress) -> PlaceRun:
-    """A model, audited on the pictures by the checks."""
+def judge_places(
+    run: RunToCompare, pictures: Pictures, calls: Sequence[Call], seed: int, progress: Progress
+) -> tuple[Report, PlaceAnswers]:
+    """The report on a model, audited on the pictures by the checks, and what it answers."""
     assert run.load is not None
     began = time.monotonic()
     model = run.load()
@@ -61,27 +58,7 @@ def judged_run(run: RunToCompare, pictures: Pictures, calls: Sequence[Call], see
     names = tuple(p.name for p in case.pictures)
     boxes = case.boxes if isinstance(case, DetectorCase) else None
     pixels = np.stack(case.counts.per_picture) if isinstance(case, SegmenterCase) else None
-    return PlaceRun(
-        run.name, report, PlaceAnswers(run.load, model.labels, model.preprocess, names, boxes, pixels)
-    )  # fmt: skip
-
-
-def refuse_other_labels(models: Sequence[RunToCompare]) -> None:
-    """Refuse models with other classes than the first, or in another order, before any picture is judged."""
-    labels = [(run.name, run.load().labels) for run in models if run.load is not None]
-    for name, theirs in labels[1:]:
-        first, ours = labels[0]
-        if ours == theirs:
-            continue
-        if sorted(ours) == sorted(theirs):
-            raise Refused(
-                f"{name} has the classes of {first} in another order: {named(theirs)} beside {named(ours)}",
-                "a factory (./mine.py:FUNCTION) can give it with its outputs and its labels in that order",
-            )
-        raise Refused(
-            f"{name} has other classes than {first}: {named(theirs)} beside {named(ours)}",
-            "compare models of the same classes",
-        )
+    return report, PlaceAnswers(run.load, model.labels, model.preprocess, names, boxes, pixels)
 
 
 def refuse_other_classes(runs: Sequence[PlaceRun]) -> None:

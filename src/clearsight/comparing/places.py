@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 
 from clearsight.auditing.box_outcomes import SCORE
 from clearsight.auditing.evidence import table
+from clearsight.comparing.class_order import in_one_order
 from clearsight.comparing.gain_rows import gain_cells
 from clearsight.comparing.object_fates import object_fates
-from clearsight.comparing.one_of_several import progress_of_run, select_findings
+from clearsight.comparing.one_of_several import judged_runs
 from clearsight.comparing.paired_audits import CHECKS, compare_audits
 from clearsight.comparing.paired_detectors import compare_detectors
 from clearsight.comparing.paired_segmenters import compare_segmenters
 from clearsight.comparing.place_runs import (
+    PlaceAnswers,
     PlaceRun,
-    judged_run,
+    judge_places,
     refuse_other_classes,
-    refuse_other_labels,
     refuse_other_pictures,
 )
 from clearsight.comparing.sources import RunToCompare
@@ -38,6 +39,7 @@ from clearsight.errors import Refused
 from clearsight.evaluation.paired_boxes import box_gains
 from clearsight.evaluation.paired_pixels import pixel_gains
 from clearsight.reporting.findings import Cell, Finding, Table
+from clearsight.reporting.report import Report
 from clearsight.reporting.spread import between
 
 
@@ -72,22 +74,22 @@ def compare_places(
     """
     if method != "auto":
         raise Refused(f"no check of a {kind} uses an explainer, such as {method}: leave it out")
-    models = [r for r in compared if r.report is None]
-    refuse_other_labels(models)
+    compared, order = in_one_order(compared)
+
+    def judge(run: RunToCompare, progress: Progress) -> tuple[Report, PlaceAnswers]:
+        assert pictures is not None
+        return judge_places(run, pictures, calls, seed, progress)
+
     runs: list[PlaceRun] = []
-    for run in compared:
-        if run.report is not None or pictures is None:
-            runs.append(PlaceRun(run.name, select_findings(run, calls if asked else None), None))
-        else:
-            done = sum(r.answers is not None for r in runs)
-            runs.append(judged_run(run, pictures, calls, seed, progress_of_run(tell, done, len(models))))
+    for run in judged_runs(compared, calls if asked else None, judge, tell):
+        runs.append(run)
         refuse_other_classes(runs)
         refuse_other_pictures(runs)
     reports = [(r.name, r.report) for r in runs]
     findings_by_check = by_check(reports)
     over_runs = [summarise_check(spelled, of) for spelled, of in findings_by_check.items()]
     beside = () if pair else table(f"Beside {runs[0].name}, on the same pictures", _beside_first(runs, calls, seed))
-    first = _side_by_side(kind, compared, reports, findings_by_check, notes, beside)
+    first = _side_by_side(kind, compared, reports, findings_by_check, (*notes, *order), beside)
     if not pair:
         return (first, *over_runs), reports
     repair = _repair(kind, runs, pictures, calls, seed)

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from clearsight.core.model import Model
@@ -33,13 +33,15 @@ class RunToCompare:
     """One run.
 
     name: a short name that no other run has.  words: as the caller named it.  load: loads its model, each time anew, so
-    that not all models are in memory at once; None for an audit, which has its report.
+    that not all models are in memory at once; None for an audit, which has its report.  given: whether load gives the
+    caller's own model, which the words need not describe.
     """
 
     name: str
     words: str
     load: Callable[[], Model] | None = None
     report: Report | None = None
+    given: bool = False
 
     @property
     def kind(self) -> str:
@@ -50,8 +52,21 @@ class RunToCompare:
             return read_config(Path(self.words)).kind
         if self.words.startswith(LIBRARIES):
             return kind_of(self.words)
+        return self._loaded[0]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the model's classes; of a model alone."""
+        if not self.given and self.words and is_run(Path(self.words)):
+            return read_config(Path(self.words)).labels
+        return self._loaded[1]
+
+    @cached_property
+    def _loaded(self) -> tuple[str, tuple[str, ...]]:
+        """The kind and the labels of the model where no file says them: it is loaded once for both."""
         assert self.load is not None
-        return self.load().kind
+        model = self.load()
+        return model.kind, model.labels
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,7 @@ def opened(
     notes: list[str] = []
     for run in runs:
         if isinstance(run, Model):
-            compared.append(RunToCompare("", run.source, partial(_return_model, run)))
+            compared.append(RunToCompare("", run.source, partial(_return_model, run), given=True))
         elif isinstance(run, Report):
             compared.append(RunToCompare("", run.facts.model.source, report=run))
         else:

@@ -76,7 +76,7 @@ class PixelCounts:
         """Count one picture: class numbers (H, W), where the truth is 255 nothing counts."""
         found = confusion(prediction, truth, self.classes)
         self.matrix += found
-        self.per_picture.append(torch.stack([found.diagonal(), found.sum(1), found.sum(0)]).numpy())
+        self.per_picture.append(_of_matrix(found))
 
     def scores(self, seed: int = 0) -> PixelScores:
         """The scores of all pictures so far; seed: start of the draws for the intervals."""
@@ -93,6 +93,20 @@ class PixelCounts:
             intervals=dict(zip(MEANS, interval_over_pictures(rows, means_of_counts, seed), strict=True)),
             n=len(rows),
         )
+
+
+def counted_pixels(prediction: Tensor, truth: Tensor, classes: int) -> NDArray[np.int64]:
+    """The pixels of each class in both, in the truth, in the prediction: (3, K).  As `PixelCounts.add` counts them.
+
+    >>> counted_pixels(torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, 1, 1, 255]]), 2).tolist()
+    [[1, 1], [1, 2], [2, 1]]
+    """
+    return _of_matrix(confusion(prediction, truth, classes))
+
+
+def _of_matrix(found: Tensor) -> NDArray[np.int64]:
+    counts: NDArray[np.int64] = torch.stack([found.diagonal(), found.sum(1), found.sum(0)]).numpy()
+    return counts
 
 
 def confusion(prediction: Tensor, truth: Tensor, classes: int) -> Tensor:

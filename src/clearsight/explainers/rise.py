@@ -9,6 +9,7 @@ from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.grid_masks import MaskGrid
+from clearsight.explainers.common.linear_control import ControlledSums
 from clearsight.perturbation.removal import flat
 
 
@@ -22,6 +23,7 @@ def rise(
     cells: int = 7,
     keep: float = 0.5,
     centre: bool = True,
+    control: bool = False,
     fill: float | None = None,
 ) -> Tensor:
     """The mean of random masks, each times the target of the picture that is seen through it.
@@ -39,6 +41,9 @@ def rise(
             of a cell.
         keep: probability that a cell is kept, above 0 and up to 1.
         centre: whether the target's mean over all masks is subtracted; false keeps it, as the paper does.
+        control: whether what a linear model of the masks, fitted to all others, says of each score is taken off, and
+            its mean over all masks there are put in place of it (a control variate: Owen 2013, section 8.9): the same
+            map in the mean, from 1.2 to 5 times fewer masks; false is the paper's plain mean.
         fill: pixel value behind the masks; none is the mean of the preprocessing, as in the paper.
 
     With all cells kept, the target itself stands everywhere:
@@ -59,14 +64,26 @@ def rise(
     cover = flat(model, x[:1], fill)
     total, covered = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0])
     scores = x.new_zeros(len(x))
+    sums: dict[int, ControlledSums] = {}  # of pictures of which masks are still to come
+    controlled = torch.zeros_like(total)
     with torch.no_grad():
         for rows, _ in pairs(len(x), masks):
-            mask = grid.drawn(x, rows)
+            kept, shifts = grid.draw(x, rows)
+            mask = grid.enlarged(kept, shifts, x)
+            parts = {i: rows == i for i in {*rows.tolist()}} if control and keep < 1 else {}
             rows = rows.to(x.device)
             score = target[rows](model(cover + mask[:, None] * (x[rows] - cover)))
             total.index_add_(0, rows, score.view(-1, *[1] * len(sides)) * mask)
             covered.index_add_(0, rows, mask)
             scores.index_add_(0, rows, score)
+            for i, own in parts.items():
+                if i not in sums:
+                    sums[i] = ControlledSums(1, grid, x[:1], masks, control=True)
+                sums[i].add(kept[own], shifts[own], mask[own], score[own, None])
+                if sums[i].masks == masks:
+                    controlled[i] = sums.pop(i).estimate(centred=centre)[0][0].to(x) / keep
+    if control and keep < 1:
+        return controlled
     if centre:
         total -= (scores / masks).view(-1, *[1] * len(sides)) * covered
     return total / (masks * keep)

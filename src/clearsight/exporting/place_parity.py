@@ -19,6 +19,7 @@ from clearsight.core.progress import Progress
 from clearsight.data.records import Picture, Pictures
 from clearsight.data.truth_to_input import box_to_original
 from clearsight.engines.manifest import BOXES, CANDIDATES, CLASSES, LABELS, LOGITS, SCORES
+from clearsight.evaluation.pixels import counted_pixels
 from clearsight.evaluation.records import PictureBoxes, picture_boxes
 from clearsight.exporting.parity import BATCH, decoded, levels_apart
 from clearsight.exporting.whole_file import Bytes, Outputs, WholeFile
@@ -74,9 +75,18 @@ class BoxParity(PlaceParity):
 
 @dataclass(frozen=True)
 class PixelParity(PlaceParity):
-    """What a segmenter and its file name.  same: (N,) the share of pixels with the same class."""
+    """What a segmenter and its file name.
+
+    Args:
+        same: (N,) the share of pixels with the same class.
+        before: (N, 3, K) counts of the model's pixels beside the true ones, as ``PixelCounts.per_picture`` has them;
+            empty where there are no true ones.
+        after: those of the file's.
+    """
 
     same: Numbers
+    before: npt.NDArray[np.int64]
+    after: npt.NDArray[np.int64]
 
 
 class UnjudgedCase(PlaceCase):
@@ -116,7 +126,9 @@ def compare_places(case: PlaceCase, file: WholeFile) -> BoxParity | PixelParity:
         levels.append(float(apart.max()))
         off.append(float((apart > 0).mean()))
         outputs = case.outputs(case.pixels([row]))
-        rows.append(_boxes(case, picture, given, outputs, found) if is_detector else _pixels(outputs, found))
+        rows.append(
+            _boxes(case, picture, given, outputs, found) if is_detector else _pixels(case, picture, outputs, found)
+        )
         if row == 0:
             thrice = file.run(np.repeat(given, BATCH, 0))
             name = CANDIDATES if is_detector else LOGITS
@@ -125,18 +137,21 @@ def compare_places(case: PlaceCase, file: WholeFile) -> BoxParity | PixelParity:
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
     numbers = {k: np.array(v) for k, v in columns.items() if k not in ("before", "after")}
     common: dict[str, Any] = {"levels": np.array(levels), "off": float(np.mean(off)), "batch": batch, **numbers}
-    if not is_detector:
-        return PixelParity(**common)
-    judged = isinstance(case, DetectorCase)
-    return BoxParity(
-        **common, before=tuple(columns["before"]) if judged else (), after=tuple(columns["after"]) if judged else ()
-    )
+    before, after = columns.get("before", []), columns.get("after", [])  # of pictures with their truth
+    if is_detector:
+        return BoxParity(**common, before=tuple(before), after=tuple(after))
+    return PixelParity(**common, before=np.array(before), after=np.array(after))
 
 
-def _pixels(outputs: Tensor, found: Outputs) -> dict[str, Any]:
+def _pixels(case: PlaceCase, picture: Picture, outputs: Tensor, found: Outputs) -> dict[str, Any]:
     given = torch.from_numpy(found[LOGITS]).float()
-    same = outputs.argmax(1) == torch.from_numpy(found[CLASSES])
-    return {"same": float(same.double().mean()), "scores": float((outputs.softmax(1) - given.softmax(1)).abs().max())}
+    before, after = outputs.argmax(1), torch.from_numpy(found[CLASSES])
+    same = float((before == after).double().mean())
+    row: dict[str, Any] = {"same": same, "scores": float((outputs.softmax(1) - given.softmax(1)).abs().max())}
+    if isinstance(case, SegmenterCase):
+        truth, classes = case.truth_of(picture), len(case.model.labels)
+        row |= {"before": counted_pixels(before[0], truth, classes), "after": counted_pixels(after[0], truth, classes)}
+    return row
 
 
 def _boxes(case: PlaceCase, picture: Picture, given: Bytes, outputs: Tensor, found: Outputs) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from clearsight.auditing.place_case import PlaceCase
 from clearsight.core.statistics import Interval, bootstrap, wilson
 from clearsight.core.text import counted
 from clearsight.evaluation.average_precision import average_precision
+from clearsight.evaluation.paired_pixels import pixel_gains
 from clearsight.evaluation.records import box_set
 from clearsight.exporting.place_parity import NEAR, SAME, BoxParity, Numbers, PixelParity, PlaceParity
 from clearsight.exporting.sheet_parts import (
@@ -29,7 +30,7 @@ from clearsight.reporting.wording import show, signed_points
 PLACE_AGREE = {"fp32": 0.99, "fp16": 0.98}  # of boxes, or of pixels
 PLACE_APART = {"fp32": {"detector": 0.02, "segmenter": 0.1}}  # a score, or a probability of a pixel
 _BATCH = 1e-3
-_LOSS = 0.01  # of AP50
+_LOSS = 0.01  # of AP50, or of mean IoU
 _SHOWN = 8
 
 
@@ -53,6 +54,7 @@ def place_sheet(
     checks = [
         _agreement(case, c, agree),
         _precision_of_boxes(c.parity),
+        _iou_of_pixels(c.parity),
         _scores(case, c),
         pixels_finding(c),
         precision_finding(c),
@@ -145,6 +147,31 @@ def _precision_of_boxes(parity: PlaceParity) -> Finding | None:
         notes=(f"Held against a loss of {show(_LOSS, 'share')}.",),
         check="average precision",
         summary="How much average precision does the file lose on the same pictures?",
+    )
+
+
+def _iou_of_pixels(parity: PlaceParity) -> Finding | None:
+    if not isinstance(parity, PixelParity) or not len(parity.before):
+        return None
+    gain = pixel_gains(parity.before, parity.after).means["mean_iou"]
+    if gain.value is None:  # no pixel is judged
+        return None
+    return Finding(
+        "pass" if gain.value >= -_LOSS else "fail",
+        f"Mean IoU with the truth goes from {show(gain.before, 'share')} to {show(gain.after, 'share')} "
+        f"({signed_points(gain.value)} points).",
+        quantity="change of mean IoU",
+        value=gain.value,
+        interval=gain.interval,
+        n=len(parity.before),
+        has_bar=True,
+        notes=(
+            f"Held against a loss of {show(_LOSS, 'share')}. The interval draws pictures, the same ones for both.",
+            "Pixels are those of the network's input. IoU is of one table of all of them, its mean over the classes "
+            "that the truth or an answer shows.",
+        ),
+        check="mean IoU",
+        summary="How much of the overlap with the true pixels does the file lose on the same pictures?",
     )
 
 

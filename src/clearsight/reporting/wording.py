@@ -19,12 +19,14 @@ def show(value: float | None, unit: str) -> str:
 
 
 def number(value: float, unit: str) -> str:
-    """The digits alone: a share as a percentage without its sign.
+    """The digits alone: a share as a percentage without its sign.  What is rounded to 0 has no minus.
 
-    >>> number(0.125, "share"), number(-0.125, "")
-    ('12.5', '−0.125')
+    >>> number(0.125, "share"), number(-0.125, ""), number(-0.0001, "share")
+    ('12.5', '−0.125', '0.0')
     """
     text = f"{100 * value:.1f}" if unit == "share" else f"{value:.3g}"
+    if text == "-0.0":
+        return "0.0"
     return text.replace("-", "−", 1) if value < 0 else text
 
 
@@ -35,7 +37,7 @@ def signed_points(gap: float) -> str:
     ('+5.5', '−1.0', '0.0')
     """
     text = number(gap, "share")
-    if text.lstrip("−") == "0.0":
+    if text == "0.0":
         return "0.0"
     return text if text.startswith("−") else f"+{text}"
 

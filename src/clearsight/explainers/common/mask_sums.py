@@ -64,8 +64,12 @@ class MaskSums:
             square = s2m2 - 2 * b * s2m + b * b * s2 - 2 * a * sm2 + 4 * a * b * sm + a * a * m2 - 3 * a * a * b * b
         return ((square - mean * mean).clamp_min(0) / max(n - 1, 1)).sqrt().view(-1, *self.sides)
 
-    def relative_error(self, *, centred: bool) -> Tensor:
-        """The standard error, averaged over places, as a share of the map's range: (D,), inf or NaN without a range."""
-        found, error = (t.flatten(1) for t in (self.map(centred=centred), self.standard_error(centred=centred)))
-        share: Tensor = error.mean(1) / (found.amax(1) - found.amin(1))
-        return share
+    def estimate(self, *, centred: bool) -> tuple[Tensor, Tensor]:
+        """The map and its standard error, (D, *S) each."""
+        return self.map(centred=centred), self.standard_error(centred=centred)
+
+
+def share_of_range(error: Tensor, found: Tensor) -> Tensor:
+    """Errors (D, *S), averaged over places, as shares of the range of maps (D, *S): (D,), inf or NaN without one."""
+    share: Tensor = error.flatten(1).mean(1) / (found.flatten(1).amax(1) - found.flatten(1).amin(1))
+    return share
