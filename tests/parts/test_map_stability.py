@@ -199,7 +199,7 @@ def test_the_model_is_left_as_it_was_also_after_an_exception(taught):
 
 
 @pytest.mark.parametrize(
-    "call", ["saliency", "saliency(absolute=false)", "gradient-x-input(reference=0.5)", "grad-cam"]
+    "call", ["saliency", "saliency(absolute=false)", "gradient-x-input(reference=0.5)", "grad-cam", "cam"]
 )
 def test_the_maps_that_are_followed_are_the_explainers_own(taught, call):
     model, x = taught
@@ -221,7 +221,9 @@ def test_the_lead_rises_as_the_network_says_where_one_is_about_to_lose_it(taught
         graph = graph_of(model, x[:1], "4")
         margin = lead(model(x))
         z = x[torch.tensor([0, 1, 2, 0, 1, 2, 9, 10, 11, 9, 10, 11])[torch.randperm(12, generator=chance(1))]]
-        out, maps, tight, rise = maps_and_lead(model, graph, z, target, call, lead, margin)
+        ranks = torch.zeros(12, 8, 12)
+        out, maps, tight, rise, slope = maps_and_lead(model, graph, z, target, call, lead, margin, ranks)
+        assert slope is None
         assert torch.equal(tight, lead(model(z)) < 0.2 * margin)
         assert 0 < tight.sum() < 12
         p = z.clone().requires_grad_()
@@ -230,7 +232,7 @@ def test_the_lead_rises_as_the_network_says_where_one_is_about_to_lose_it(taught
         torch.testing.assert_close(out, model(z), rtol=1e-4, atol=1e-5)
         _, plain = differentiable_map(model, graph, z, target, call, {})
         torch.testing.assert_close(maps, plain.detach())
-        assert maps_and_lead(model, graph, x, target, call, lead, margin)[3] is None
+        assert maps_and_lead(model, graph, x, target, call, lead, margin, ranks).rise is None
 
 
 def test_correlations_with_known_ranks_are_spearmans():
@@ -276,6 +278,59 @@ def test_the_way_down_is_the_slope_of_the_correlation():
             slope = (alike(x + step, usual, middling) - alike(x - step, usual, middling)) / 2e-6
             # the softplus is as sharp as at x, and the map's middling magnitude is held: neither has a slope
             assert float(g[..., i]) == pytest.approx(slope, rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    "method", ["layer-cam(layer=4)", "hires-cam(layer=4)", "grad-cam++(layer=4)", "score-cam(layer=4)"]
+)
+def test_what_weights_a_layer_by_the_class_is_moved_through_grad_cam_there(taught, method):
+    model, x = taught
+    a = move_map(model, x, method, eps=0.1, steps=6)
+    assert (a.through, a.method) == ("grad-cam(layer=4)", method)
+    other = move_map(model, x, method, eps=0.1, steps=6, through="gradient-x-input")
+    assert a.correlation.mean() < other.correlation.mean()
+
+
+def test_a_cam_is_followed_itself_by_one_pass_a_step(taught):
+    model, x = taught
+    a = move_map(model, x, "cam", eps=0.1, steps=6)
+    assert a.through == "cam(layer=4)"
+    assert a.kept.all()
+    other = move_map(model, x, "cam", eps=0.1, steps=6, through="gradient-x-input")
+    assert a.correlation.mean() < other.correlation.mean() - 0.1  # which is not aimed at this map
+    assert a.forwards == 8  # the clean picture, six steps from a random point, and the last look
+    assert a.forwards < other.forwards
+
+
+def test_the_way_down_of_a_cam_is_the_slope_of_its_correlation():
+    """By differences of the network's own map, in double precision."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
+    model = Classifier(net.double().eval(), Preprocess((4, 5), (0.5,), (0.25,)), ("a", "b"), "pooled")
+    x = torch.rand(1, 1, 4, 5, generator=chance(0), dtype=torch.double)
+    target, call = ClassScore(torch.tensor([1])), parse("cam(layer=1)", "explainers")
+    ranks = centred_ranks(torch.rand(1, 4, 5, generator=chance(1)))
+
+    def alike(z: Tensor, usual: Tensor) -> float:
+        a = net[:2](model.normalised(z))
+        m = (net[4].weight[1].view(-1, 1, 1) * a).sum(1).flatten().detach()
+        even = m / (m.abs() + usual)
+        even = even - even.mean()
+        return float((even * ranks.flatten()).sum() / even.norm())
+
+    with model.undisturbed():
+        graph = graph_of(model, x, "1")
+        lead = Margin(target.index)
+        seen = maps_and_lead(model, graph, x, target, call, lead, lead(model(x)), ranks)
+        usual = (net[4].weight[1].view(-1, 1, 1) * net[:2](model.normalised(x))).sum(1).abs().mean().detach()
+        assert seen.slope is not None
+        for i in range(20):
+            step = torch.zeros_like(x)
+            step.view(-1)[i] = 1e-6
+            slope = (alike(x + step, usual) - alike(x - step, usual)) / 2e-6
+            assert float(seen.slope.view(-1)[i]) == pytest.approx(slope, rel=1e-4, abs=1e-7)
 
 
 def test_the_softplus_comes_to_the_relu_and_has_a_second_slope(taught):

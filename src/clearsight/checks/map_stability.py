@@ -164,7 +164,7 @@ def map_stability(
         has_bar=True,
         notes=(
             f"Asked for: a rank correlation of at least {show(floor, '')} (option floor) at eps {budget} (option eps).",
-            f"Maps: {case.method}, for the top class; move_map follows the map of {through}.",
+            f"Maps: {case.method}, for the top class; move_map follows {_followed(case, through)}.",
             f"move_map and pgd with {counted(steps, 'step')} may miss changes that exist: the maps are at most as "
             "stable as this, and more steps may change them further.",
             *_notes(moved, constant_maps, changed_answers, noise, floor),
@@ -181,6 +181,13 @@ def map_stability(
         figures=_roc_figure(moved),
         evidence=_evidence(case, moved, eps),
     )
+
+
+def _followed(case: Case, through: str) -> str:
+    """Whose map the attack goes after, in words."""
+    if through == str(case.method):
+        return "them"
+    return f"the maps of {through} in their place, so that an attack on them themselves may move them further"
 
 
 def _change_pictures(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -34,8 +34,9 @@ from clearsight.runner.run import explain, resolve
 from clearsight.runner.sharded import require_cpu, spelled
 from clearsight.sharding.shards import spread
 
-Through = Literal["saliency", "gradient-x-input", "grad-cam"]  # maps that we can differentiate once more
-THROUGH: tuple[Through, ...] = ("saliency", "gradient-x-input", "grad-cam")
+Through = Literal["saliency", "gradient-x-input", "grad-cam", "cam"]  # maps that we can differentiate
+THROUGH: tuple[Through, ...] = ("saliency", "gradient-x-input", "grad-cam", "cam")
+_FIRST_ORDER = frozenset({"cam"})  # whose weights are those of the dense layer, the same for every picture
 _TIGHT = 0.2  # share of its first lead below which steps also raise the lead
 
 
@@ -94,7 +95,8 @@ def move_map(
     one.  Where the answer comes to lose more than four fifths of its lead, the steps also raise the lead.  Of all
     iterates with the same top class, the clean picture among them, the one with the least rank correlation is kept for
     each picture.  A step costs two forward passes, one backward pass and the backward pass of that, which takes about
-    as long as all before.  A seed gives the same result for any batch and order.
+    as long as all before; where cam is followed, one forward pass and one backward pass.  A seed gives the same result
+    for any batch and order.
 
     Args:
         model: the classifier whose maps are moved.
@@ -106,8 +108,8 @@ def move_map(
         norm: "linf" or "l2".
         beta: sharpness of the softplus that stands for a ReLU while the slope is taken, in units of one over the
             layer's mean magnitude; the maps themselves are always the network's own.
-        through: whose map is followed where ``method`` is not saliency, gradient-x-input or grad-cam; by default
-            gradient-x-input.
+        through: whose map is followed where ``method`` is not saliency, gradient-x-input, grad-cam or cam; by default
+            grad-cam at the same layer for what weights a layer by the class, gradient-x-input for all others.
         seed: start of all randomness.
         batch: number of pictures that go through the network at a time; None as in `explain`.
 
@@ -178,7 +180,11 @@ def _choose_followed(wanted: Call, through: Through | None) -> Call:
         raise Refused(f"through={through}: give one of {', '.join(THROUGH)}, whose maps can be differentiated")
     if wanted.method.name in THROUGH and through in (None, wanted.method.name):
         return wanted
-    return parse(through or "gradient-x-input", "explainers")
+    reads_layer = "layer" in wanted.method.options and "class-sensitive" in wanted.method.claims
+    followed = parse(through or ("grad-cam" if reads_layer else "gradient-x-input"), "explainers")
+    if "layer" in wanted.options and "layer" in followed.method.options:
+        return followed.with_options(layer=wanted.options["layer"])
+    return followed
 
 
 def _rank_correlation(before: Tensor, after: Tensor) -> float:
@@ -212,31 +218,54 @@ def moved_pictures(
     best.see(rows, x, torch.ones(len(x)), torch.ones(len(x), dtype=torch.bool))
     z = within(x, eps, norm)
     for i in range(steps + 1):
-        out, maps, tight, rise = maps_and_lead(model, graph, z, target, call, lead, margin)
-        best.see(rows, z, rank_correlations(clean, ranks, maps), out.argmax(1) == target.index.to(out.device))
+        seen = maps_and_lead(model, graph, z, target, call, lead, margin, ranks)
+        best.see(rows, z, rank_correlations(clean, ranks, seen.maps), seen.out.argmax(1) == target.index.to(x.device))
         if i == steps:
             return best.x
-        way = steepest(correlation_gradient(model, graph, z, target, call, ranks.to(x), beta), norm)
-        if rise is not None:
-            way = torch.where(per_picture(tight, x), way - 2 * steepest(rise, norm), way)
+        slope = seen.slope
+        if slope is None:
+            slope = correlation_gradient(model, graph, z, target, call, ranks, beta)
+        way = steepest(slope, norm)
+        if seen.rise is not None:
+            way = torch.where(per_picture(seen.tight, x), way - 2 * steepest(seen.rise, norm), way)
             way = steepest(way, norm)
         z = project(z - length * way, x, eps, norm)
     raise AssertionError("the last iterate is returned above")
 
 
-def maps_and_lead(
-    model: Classifier, graph: Graph, z: Tensor, target: ClassScore, call: Call, lead: Margin, margin: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Logits (B, K) and maps (B, *S) of pictures z (B, C, *S), and which of them lose their lead, (B,) bool.
+class Look(NamedTuple):
+    """What one pass says of pictures (B, C, *S).
 
-    Where one does, the gradient of the leads at z too, by the way back of the same pass.
+    out (B, K): logits.  maps (B, *S).  tight (B,) bool: whose lead is small.  rise: the gradient of the leads at the
+    pictures, None where none is tight.  slope: that of the correlation with the clean map's ranks; None where the map
+    is made of gradients, so that another pass has to find it.
     """
+
+    out: Tensor
+    maps: Tensor
+    tight: Tensor
+    rise: Tensor | None
+    slope: Tensor | None
+
+
+def maps_and_lead(
+    model: Classifier,
+    graph: Graph,
+    z: Tensor,
+    target: ClassScore,
+    call: Call,
+    lead: Margin,
+    margin: Tensor,
+    ranks: Tensor,
+) -> Look:
+    """Look at pictures z (B, C, *S), by one pass and its ways back."""
     p = z.detach().requires_grad_()
     scored, maps = differentiable_map(model, graph, p, target, call, {})
     out = scored.detach()
     tight = lead(out) < _TIGHT * margin
+    slope = _slope(maps, ranks, p) if call.method.name in _FIRST_ORDER else None
     rise = torch.autograd.grad(lead(scored).sum(), p)[0] if bool(tight.any()) else None
-    return out, maps.detach(), tight, rise
+    return Look(out, maps.detach(), tight, rise, slope)
 
 
 def rank_correlations(clean: Tensor, ranks: Tensor, maps: Tensor) -> Tensor:
@@ -259,17 +288,22 @@ def correlation_gradient(
 ) -> Tensor:
     """The gradient, at pictures z (B, C, *S), of the map's correlation with the clean map's ranks."""
     p = z.detach().requires_grad_()
+    _, maps = differentiable_map(model, graph, p, target, call, second_order_rules(beta), again=True)
+    return _slope(maps, ranks, p)
+
+
+def _slope(maps: Tensor, ranks: Tensor, p: Tensor) -> Tensor:
+    """The gradient, at pictures p (B, C, *S), of the correlation of their maps (B, *S) with ranks."""
     with torch.enable_grad():
-        _, maps = differentiable_map(model, graph, p, target, call, second_order_rules(beta), again=True)
         flat = maps.flatten(1)
         usual = flat.detach().abs().mean(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
         even = flat / (flat.abs() + usual)  # near to ranks: one large value counts little more than a middling one
         even = even - even.mean(1, keepdim=True)
-        alike = (even * ranks.flatten(1)).sum(1) / even.norm(dim=1).clamp_min(1e-12)
+        alike = (even * ranks.to(flat).flatten(1)).sum(1) / even.norm(dim=1).clamp_min(1e-12)
     if not alike.requires_grad:
-        return torch.zeros_like(z)  # a map that is the same for every picture
-    (g,) = torch.autograd.grad(alike.sum(), p, allow_unused=True)
-    return torch.zeros_like(z) if g is None else g.nan_to_num(0)
+        return torch.zeros_like(p)  # a map that is the same for every picture
+    (g,) = torch.autograd.grad(alike.sum(), p, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(p) if g is None else g.nan_to_num(0)
 
 
 def differentiable_map(
@@ -298,6 +332,8 @@ def differentiable_map(
         at = captured[0] if captured else p
         score = target(out).sum()
         (g,) = torch.autograd.grad(score, at, create_graph=again, retain_graph=again or p is z)
+        if call.method.name == "cam":
+            return out, enlarge((g.detach() * at).sum(1) * at[0, 0].numel(), z.shape[2:]).to(p.dtype)
         if call.method.name == "grad-cam":
             cam = (g.mean(tuple(range(2, at.dim())), keepdim=True) * at).sum(1).relu()
             return out, enlarge(cam, z.shape[2:]).to(p.dtype)
