@@ -12,7 +12,7 @@ measured are kept in --work, so that a stopped table goes on.  Writes benchmarks
 With --raw FOLDER instead, all raw requests of CSIC-2010, headers included, are learnt by the first depth, and the
 marks are the start line and the body: benchmarks/intrusion_raw.md.
 
-    python benchmarks/intrusion.py --raw csic2010 --seeds 1 --epochs 3 --depths 2
+    python benchmarks/intrusion.py --raw csic2010 --seeds 1 --epochs 6 --depths 2 --smoothing 0.1
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ LECTURE = (
 Row = dict[str, Any]
 
 
-def recipes(depths: list[int], epochs: int, guided: bool) -> dict[str, cs.Recipe]:
+def recipes(depths: list[int], epochs: int, smoothing: float, guided: bool) -> dict[str, cs.Recipe]:
     """The networks of the table, by the name of their row.  guided: those as well that learn from marks."""
 
     def of(depth: int) -> cs.Recipe:
         arch = f"clearsight:character-cnn(depth={depth}, embedding=16, width=64, pool=max)"
         converged = 2 * epochs if depth >= DEEP else epochs  # a deep network learns more slowly
-        return cs.Recipe(arch=arch, epochs=converged, split_seed=0, patience=0)
+        return cs.Recipe(arch=arch, epochs=converged, split_seed=0, patience=0, smoothing=smoothing)
 
     rows = {f"depth {depth}": of(depth) for depth in depths}
     if not guided:
@@ -87,7 +87,7 @@ def judged(run: Path, pictures: int) -> Row:
         assert accuracy.value is not None
         reasons, does = dict.fromkeys(REASONS, 0), {}
         if trust.tables:  # some marked request is answered right
-            reasons |= {row["reason"]: row["pictures"] for row in trust.tables[0].rows}
+            reasons |= {row["reason"]: row["texts"] for row in trust.tables[0].rows}
             does = {row["what"]: (round(row["share"] * row["n"]), row["n"]) for row in trust.tables[1].rows}
         found = {"right": round(accuracy.value * accuracy.n), "n": accuracy.n, "reasons": reasons, "does": does}
         kept.write_text(json.dumps(found, indent=1) + "\n")
@@ -136,6 +136,9 @@ def table(lines: list[Row], about: list[str]) -> str:
     if does and all("does" in line for line in lines):
         text += ["", "What the networks do, of all the judged answers, in %:", ""]
         text += [f"- {what}: {_cell([line['does'][what] for line in lines])}" for what in sorted(does)]
+    if not kinds:  # raw requests, of which the lecture speaks
+        least = min(line["right"] / line["n"] for line in lines)
+        text += ["", f"The lecture's 98 % is {'reached' if least >= 0.98 else 'not reached'} on test here."]
     return "\n".join([*text, "", LECTURE, ""])
 
 
@@ -164,16 +167,21 @@ def about_marked(words: argparse.Namespace) -> list[str]:
 
 
 def about_raw(words: argparse.Namespace, requests: str) -> list[str]:
-    """What stands above the table of raw requests."""
+    """What stands above the table of raw requests.
+
+    Recipes were compared on val alone, seed 0, before this one was run: 3 and 8 epochs without smoothing, and 4 epochs
+    with smoothing 0.1, with dropout 0.5, with width 128 and dropout 0.5, and with a rate of 0.001.
+    """
     return [
         "# Intrusion detectors on whole requests: start line and body decide, not the headers",
         "",
         f"Made by `python benchmarks/intrusion.py --raw FOLDER --seeds {words.seeds} --epochs {words.epochs} --depths "
-        f"{words.depths}`. All raw requests of CSIC-2010, headers and session included: {requests}. Requests that ask "
-        "for the same stand in one part alone, and once each in val and test. An acceptable reason has at least half "
+        f"{words.depths} --smoothing {words.smoothing:g}`. All raw requests of CSIC-2010, headers and session "
+        f"included: {requests}. Requests that ask for the same stand in one part alone, and once each in val and "
+        "test. An acceptable reason has at least half "
         "of its positive relevance on the region, which is start line and body, a rejectable one less than a quarter, "
         f"by integrated gradients, of at most {words.pictures} right answers. Each cell, in %, with Wilson's 95 % "
-        "interval.",
+        "interval. The recipe was chosen on val alone.",
     ]
 
 
@@ -187,10 +195,11 @@ def main() -> None:
     parser.add_argument("--depths", default="2,4,8")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--smoothing", type=float, default=0.0, help="share of a label that is spread")
     parser.add_argument("--pictures", type=int, default=300, help="right answers whose reasons are judged")
     parser.add_argument("--kept", action="store_true", help="train nothing: the table of the runs that are judged")
     words = parser.parse_args()
-    work = words.work / (f"{words.epochs}" if words.raw is None else f"raw-{words.epochs}")
+    work = words.work / (f"{words.epochs}" if words.raw is None else f"raw-{words.epochs}-{words.smoothing:g}")
     work.mkdir(parents=True, exist_ok=True)
     if words.raw is None:
         requests, column, about = work / "requests.jsonl", "method,url,body", about_marked(words)
@@ -202,7 +211,7 @@ def main() -> None:
     lines: list[Row] = []
     depths = [int(d) for d in words.depths.split(",")]
     for seed in range(words.seeds):
-        for name, recipe in recipes(depths, words.epochs, words.raw is None).items():
+        for name, recipe in recipes(depths, words.epochs, words.smoothing, words.raw is None).items():
             run = work / ("".join(c if c.isalnum() else "-" for c in name) + f"-{seed}")
             if words.kept and not (run / JUDGED).exists():
                 continue

@@ -255,3 +255,25 @@ def test_memory_is_used_again(command):
     """
     (blocks,) = map(float, run(code))
     assert (blocks < 2) if command else (blocks > 30)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_training_keeps_what_a_step_frees():
+    """Pages that the system clears, counted in blocks, where 20 blocks of 32 MB are alive together, and then none."""
+    code = """if True:
+        import json, resource
+        from clearsight.core.memory import ALL, reuse_memory
+        def cleared():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        found = []
+        for free in ({}, {"free": ALL}):
+            reuse_memory(**free)
+            [bytearray(b"x") * 2**25 for _ in range(20)]
+            before = cleared()
+            [bytearray(b"x") * 2**25 for _ in range(20)]
+            found.append(str((cleared() - before) * resource.getpagesize() / 2**25))
+        print(json.dumps(found))
+    """
+    usual, all_of_it = map(float, run(code))
+    assert usual > 10
+    assert all_of_it < 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -12,11 +14,13 @@ from clearsight.core.catalogue import catalogue, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.free_memory import free_memory
 from clearsight.core.preprocess import Preprocess
+from clearsight.core.running_statistics import statistics_held
 from clearsight.errors import Refused
 from clearsight.guides.res import parting_value
 from clearsight.internals.twice_differentiable import twice_differentiable
 from clearsight.testing import linear, pooled, rectified, training_step
 from clearsight.training.guided_memory import kept_by, must_fit
+from clearsight.training.losses import guided_loss
 
 FIRST = torch.tensor([[1.0, 0.0]])
 
@@ -186,6 +190,66 @@ def test_cheap_second_derivatives_of_batchnorm_are_those_of_torch(momentum):
         torch.testing.assert_close(a, b)
     for name, value in net.state_dict().items():
         torch.testing.assert_close(value, state[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "trains"),
+    [
+        ("tf_efficientnet_lite0", True),
+        pytest.param("tf_efficientnet_lite0", False, marks=pytest.mark.slow),
+        pytest.param("resnet18", True, marks=pytest.mark.slow),
+        pytest.param("resnet18", False, marks=pytest.mark.slow),
+    ],
+)
+def test_gradients_of_a_guided_step_are_those_of_torch(name, trains, monkeypatch):
+    """Of whole networks, in float64: every weight's, by the energy loss and the labels together; and a second time."""
+    torch.manual_seed(0)
+    net = timm.create_model(name, num_classes=2).double()
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.train(trains)
+    model = Classifier(net, Preprocess((32, 32), (0.5,) * 3, (0.25,) * 3), ("a", "b"))
+    x, y, inside = (
+        torch.rand(3, 3, 32, 32, dtype=torch.float64),
+        torch.eye(2).double()[[0, 1, 0]],
+        torch.zeros(3, 1, 32, 32),
+    )
+    inside[..., :16] = 1
+
+    def slopes(twice: bool = False) -> tuple[Tensor, ...]:
+        step, at = training_step(model), x.detach().requires_grad_()
+        penalty = guided_loss(parse("energy(weight=10)", "guides"), step, at, y, inside)
+        loss = penalty + step.cross_entropy(step.forward(at), y.float()).mean()
+        if twice:
+            torch.autograd.grad(loss, list(net.parameters())[:5], retain_graph=True)
+        return torch.autograd.grad(loss, list(net.parameters()))
+
+    with statistics_held(net):
+        cheap, again = slopes(), slopes(twice=True)
+        monkeypatch.setattr("clearsight.guides.common.maps.twice_differentiable", nullcontext)
+        plain = slopes()
+    largest = max(float(b.abs().max()) for b in plain)  # that of a bias in front of BatchNorm is 0 but for rounding
+    for a, b, c in zip(cheap, plain, again, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9 * largest)
+        assert torch.equal(a, c)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_gradient_at_few_channels_is_folded_and_torchs(channels):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(channels, 6, 5, stride=2, padding=1), nn.Softplus(), nn.Conv2d(6, 2, 3), nn.Flatten())
+    x = torch.rand(2, channels, 14, 13).requires_grad_()
+
+    def slopes() -> tuple[Tensor, ...]:
+        (g,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
+        return g.detach(), *torch.autograd.grad(g.square().sum(), list(net.parameters()))
+
+    plain = slopes()
+    with twice_differentiable(), torch.profiler.profile() as seen:
+        cheap = slopes()
+    assert "aten::col2im" in {e.key for e in seen.key_averages()}
+    for a, b in zip(cheap, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5 * float(b.abs().max()))
 
 
 @pytest.mark.parametrize("inplace", [False, True])

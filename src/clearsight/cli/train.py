@@ -12,6 +12,7 @@ from clearsight.cli.options import LabelColumn, MarksColumn, Out, Placed, TextCo
 from clearsight.cli.output import is_typed, sayer
 from clearsight.cli.train_classifiers import place_runs, show_runs, train_runs
 from clearsight.cli.train_objects import ObjectOptions, train_on_objects
+from clearsight.core.memory import ALL, reuse_memory
 from clearsight.errors import Refused
 from clearsight.training.recipe import Recipe
 
@@ -54,6 +55,7 @@ def train(
     before it ends with the same weights bit for bit. Folds and repeats continue by themselves.
     """
     look_first([], [data])
+    reuse_memory(ALL)
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import unless_empty
     from clearsight.training.run_folder import first, same_recipe

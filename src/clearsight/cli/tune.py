@@ -10,6 +10,7 @@ from clearsight.cli.inputs import look_first
 from clearsight.cli.options import LabelColumn, MarksColumn, Out, Placed, TextColumn, Workers, grouped
 from clearsight.cli.output import sayer, tell
 from clearsight.cli.train import TrainingData, training_pictures
+from clearsight.core.memory import ALL, reuse_memory
 from clearsight.errors import Refused
 from clearsight.training.recipe import Recipe
 
@@ -39,6 +40,7 @@ def tune(
     on this machine, or on the cluster that RAY_ADDRESS names.
     """
     look_first([], [data])
+    reuse_memory(ALL)
     from clearsight.cli.progress import progress
     from clearsight.training.search_space import DEFAULT
     from clearsight.training.tune import tune as search_settings

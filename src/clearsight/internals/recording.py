@@ -21,8 +21,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from clearsight.core import first_pass, passes
 from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import coarse_type, in_script, too_coarse
-from clearsight.core.memory import uncollected
 from clearsight.core.model import Model
+from clearsight.core.uncollected import uncollected
 from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Sized, Unrecordable, mark

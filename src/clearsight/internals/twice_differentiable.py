@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
+from clearsight.internals.input_convolution import gradient_at_input, is_folded
+
 _Geometry = tuple[Any, ...]  # stride, padding, dilation, transposed, output padding, groups
 _aten = torch.ops.aten
 _FEW_STEPS = 16  # of autograd, as normalisation takes some
@@ -112,6 +114,9 @@ class _AtInput(torch.autograd.Function):
     def forward(ctx: Any, g: Tensor, x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
         ctx.save_for_backward(g, weight)
         ctx.geometry = geometry
+        if is_folded(x, weight, geometry[5]):
+            named = dict(zip(("stride", "padding", "dilation"), geometry[:3], strict=True))
+            return gradient_at_input(g, weight, x.shape[2:], **named)
         found: Tensor = _aten.convolution_backward.default(g, x, weight, None, *geometry, (True, False, False))[0]
         return found
 
@@ -137,43 +142,64 @@ def _standardised(
 ) -> Tensor | None:
     if not training or bias is None or not _serves(input, weight):
         return None
-    out: Tensor = _Standardised.apply(input, weight, bias, running_mean, running_var, momentum, eps)
+    out: Tensor = _Standardised.apply(input, weight, bias, running_mean, running_var, momentum, eps)[0]
     return out
 
 
 class _Standardised(torch.autograd.Function):
-    """BatchNorm by the batch's own means and variances."""
+    """BatchNorm by the batch's own means and variances, and a mark.
+
+    What is differentiated twice adds to the gradient at the input.  That part is not written out and added, but put
+    into the gradient that is there: it waits in ``later`` until every way back from the mark has been gone.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Any, variance: Any, share: float, eps: float
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         out, own_mean, scale = _aten.native_batch_norm.default(x, weight, bias, mean, variance, True, share, eps)
-        ctx.save_for_backward(x, weight, own_mean, scale)
-        ctx.eps = eps
-        done: Tensor = out
-        return done
+        mark = scale.new_zeros(())
+        ctx.save_for_backward(x, weight, own_mean, scale, mark)
+        ctx.eps, ctx.later = eps, []
+        return out, mark
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
-        x, weight, mean, scale = ctx.saved_tensors
+    def backward(ctx: Any, g: Tensor, _: Tensor) -> Any:
+        x, weight, mean, scale, mark = ctx.saved_tensors
         if torch.is_grad_enabled():  # its own gradient is wanted: it is a part of an explanation
-            return _StandardisedAtInput.apply(g, x, weight, mean, scale, ctx.eps), *[None] * 6
-        return *_standardised_back(g, x, weight, mean, scale, ctx.eps), *[None] * 4
+            at_input = _StandardisedAtInput.apply(g, mark, x.detach(), weight, mean, scale, ctx.eps, ctx.later)
+            return at_input, *[None] * 6
+        at_x, at_weight, at_bias = _standardised_back(g, x, weight, mean, scale, ctx.eps)
+        while ctx.later:
+            of_x, rest, *others = ctx.later.pop()
+            at_x.addcmul_(x, of_x).add_(rest)
+            for other, factor in others:
+                at_x.addcmul_(other, factor)
+        return at_x, at_weight, at_bias, *[None] * 4
 
 
 class _StandardisedAtInput(torch.autograd.Function):
     """The gradient at the input of BatchNorm, differentiable in the gradient at its output, its input and its weights.
 
     With h the standardised input, s one over the deviation, w the weights and n numbers in a channel, it is
-    w s (g - mean(g) - h mean(g h)).
+    w s (g - mean(g) - h mean(g h)).  The gradient at the input goes by way of the mark.
     """
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        g: Tensor,
+        mark: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        mean: Tensor,
+        scale: Tensor,
+        eps: float,
+        later: Any,
+    ) -> Tensor:
         found, along, total = _standardised_back(g, x, weight, mean, scale, eps)
         ctx.save_for_backward(g, x, weight, mean, scale, along, total)
-        ctx.eps = eps
+        ctx.eps, ctx.later = eps, later
         at_input: Tensor = found
         return at_input
 
@@ -182,17 +208,18 @@ class _StandardisedAtInput(torch.autograd.Function):
     def backward(ctx: Any, v: Tensor) -> Any:
         g, x, weight, mean, scale, g_along, g_total = ctx.saved_tensors
         at_g, v_along, v_total = _standardised_back(v, x, weight, mean, scale, ctx.eps)
-        n = x.numel() / x.shape[1]
-        both = _sum_of_products(v, g, scale) - (v_total * g_total + v_along * g_along) / n
-        size = weight * scale.square() / n
-        of_v, of_g = -size * g_along, -size * v_along
-        of_h = (2 * size * v_along * g_along / n) - size * both  # of h, the second by the deviation
-        shape = [1, -1, *[1] * (x.dim() - 2)]
-        of_x = of_h * scale
-        rest = -(of_v * v_total + of_g * g_total) / n - of_x * mean
-        at_x = torch.addcmul(rest.view(shape), v, of_v.view(shape))
-        at_x.addcmul_(g, of_g.view(shape)).addcmul_(x, of_x.view(shape))
-        return at_g, at_x, scale * both, None, None, None
+        n, shape = x.numel() / x.shape[1], [1, -1, *[1] * (x.dim() - 2)]
+        both = _sum_of_products(v, g, scale).addcmul_(v_total, g_total, value=-1 / n)
+        both.addcmul_(v_along, g_along, value=-1 / n)
+        if ctx.needs_input_grad[1]:
+            size = weight * scale.square()
+            of_v, of_g = size * g_along / -n, size * v_along / -n
+            of_h = (size * both / -n).addcmul_(of_g, g_along, value=-2 / n)  # of h, the second by the deviation
+            of_x = of_h * scale
+            rest = (of_v * v_total).addcmul_(of_g, g_total).div_(-n).addcmul_(of_x, mean, value=-1)
+            parts = (of_x.view(shape), rest.view(shape), (v, of_v.view(shape)), (g, of_g.view(shape)))
+            ctx.later.append(parts)
+        return at_g, both.new_zeros(()), None, both.mul_(scale), *[None] * 4
 
 
 def _standardised_back(g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float) -> Any:
