@@ -31,6 +31,7 @@ from clearsight.core.validation import (
     top_class,
 )
 from clearsight.errors import Refused
+from clearsight.internals.fused_forward import fused_queries
 from clearsight.internals.input_convolution import folded_back
 from clearsight.internals.layers import find_layer
 from clearsight.internals.scores import scores
@@ -262,7 +263,11 @@ def attack(
                 if "black-box" in call.method.claims:
                     box = _black_box(model, part, goal[rows], call, eps=eps, access=access, digits=digits)
                 given = {k: v for k, v in extra.items() if k in call.method.injected}
-                with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name):
+                by_scores = (
+                    box is not None and "minimal" not in call.method.claims
+                )  # not one that closes in on the border
+                fused = fused_queries(model, x[:1], box.queries if box is not None and by_scores else 0)
+                with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name), fused:
                     raw = _propose(call, model, box, part, goal[rows], given)
                 if box is not None:
                     spent[rows], first[rows] = box.used, box.first
