@@ -76,7 +76,8 @@ def square(
         rows = (left > 0).nonzero()[:, 0]
         if not rows.numel():
             return best
-        ahead = max(1, min(together // rows.numel(), int(WASTE / rate)))
+        ahead = min(at_once() // rows.numel(), int(WASTE / rate))
+        ahead = max(1, ahead, min(together // rows.numel(), int(WASTE / 4 / rate)))
         of, nth, plan = plans.next(rows, left.index_select(0, rows).clamp_max_(ahead))
         stood = best.index_select(0, of)
         new = change(of, stood.clone(), plan)

@@ -263,11 +263,7 @@ def attack(
                 if "black-box" in call.method.claims:
                     box = _black_box(model, part, goal[rows], call, eps=eps, access=access, digits=digits)
                 given = {k: v for k, v in extra.items() if k in call.method.injected}
-                by_scores = (
-                    box is not None and "minimal" not in call.method.claims
-                )  # not one that closes in on the border
-                fused = fused_queries(model, x[:1], box.queries if box is not None and by_scores else 0)
-                with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name), fused:
+                with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name):
                     raw = _propose(call, model, box, part, goal[rows], given)
                 if box is not None:
                     spent[rows], first[rows] = box.used, box.first
@@ -361,8 +357,10 @@ def _propose(
     """The pictures that the method proposes; None where its queries ran out before."""
     if box is None:
         return call.method(model, x.clone(), goal, **given, **call.options)  # type: ignore[no-any-return]
+    by_scores = "minimal" not in call.method.claims  # not one that closes in on the border
     try:
-        return call.method(box, x.clone(), **given, **call.options)  # type: ignore[no-any-return]
+        with fused_queries(model, x[:1], box.queries if by_scores else 0):
+            return call.method(box, x.clone(), **given, **call.options)  # type: ignore[no-any-return]
     except OutOfQueries:
         return None
 
