@@ -598,7 +598,9 @@ def test_no_black_box_is_asked_more_than_was_paid_for(name, queries, taught):
     a = attack(model, x, y, spelled("attacks", name, queries=queries), eps=0.05, other=model)
     handle.remove()
     assert a.spent.max() <= queries
-    assert name == "transfer" or sum(seen) == int(a.spent.sum()) + 2 * len(x)
+    paid = int(a.spent.sum()) + 2 * len(x)
+    knows = name == "square"  # the answer about a version in which nothing changed
+    assert name == "transfer" or sum(seen) == paid or (knows and sum(seen) < paid)
     assert bool((a.first <= a.spent).all())
     assert bool((a.fooled | (a.first == 0)).all())
 
