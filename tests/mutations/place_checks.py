@@ -2,6 +2,7 @@
 
 C, A, K = "checks/", "auditing/", "test_place_checks"
 CORE = [
+    ("auditing/place_case.py", "if labels.count(word) == 1 else", "if False else", "numbers_on_both"),
     ("core/check_kinds.py", "for word in cases or", 'for word in ["Case"] or', K),
     (A + "audit.py", "if why := why_not(call.method, kind):", 'if why := "":', K),
     (A + "assemble.py", "for name, why in reasons.items() if why)", "for name, why in reasons.items() if not why)", K),

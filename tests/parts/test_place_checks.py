@@ -21,6 +21,7 @@ from checkmanners import check_manners
 from clearsight.auditing.audit import case_of, parse_checks, run_audit, run_checks
 from clearsight.auditing.backgrounds import found as found_by
 from clearsight.auditing.detector_case import DetectorCase
+from clearsight.auditing.place_case import class_numbers
 from clearsight.core.catalogue import catalogue
 from clearsight.core.check_kinds import checks_of
 from clearsight.core.model import Model
@@ -206,6 +207,13 @@ def test_crowds_and_difficult_objects_are_not_judged(tmp_path: Path) -> None:
         found = finding(tiny_detector(), data, "detection-accuracy")
         assert found.value == pytest.approx(1)
         assert any("8 objects are a crowd or difficult" in note for note in found.notes)
+
+
+def test_classes_that_are_called_by_numbers_on_both_sides_need_no_word(recwarn: pytest.WarningsRecorder) -> None:
+    numbers = ("0", "7", "1")  # "1" is class 2 of the model, whose class 1 is "7"
+    data = Pictures("here", (), objects=("1", "7"))
+    assert class_numbers(data, numbers, dataclasses.replace(tiny_segmenter(), labels=numbers).index) == [2, 1]
+    assert not recwarn.list
 
 
 def test_classes_go_by_their_names_and_boxes_by_the_picture_not_the_input(tmp_path: Path) -> None:

@@ -100,8 +100,8 @@ def class_numbers(data: Pictures, labels: Sequence[str], index: Any) -> list[int
     """
     numbers = []
     for word in data.objects:
-        try:
-            numbers.append(index(word))
+        try:  # numbers that are names on both sides need no word on how they are read
+            numbers.append(labels.index(word) if labels.count(word) == 1 else index(word))
         except Refused as e:
             raise Refused(
                 f"the data have the class {word!r}, and {e}",
