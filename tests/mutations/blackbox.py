@@ -117,17 +117,5 @@ CORE = [
     ("core/blackbox.py", "        if not len(sent):\n", "        if False:\n", "blackbox"),
     ("core/blackbox.py", "if v.known is None or not bool(v.known.any()):", "if True:", "blackbox"),
     ("attacks/square.py", "abs_().amax(1) == 0", "abs_().amax(1) >= 0", "square"),
-    ("runner/run.py", '"minimal" not in call.method.claims', "True", "fused_forward"),
-    ("runner/run.py", "box.queries if by_scores else 0", "0", "fused_forward"),
-    ("attacks/auto_attack.py", "with fused_queries(model, x[:1], queries):", "if True:", "fused_forward"),
-    ("internals/fused_forward.py", "if queries >= PAYS else", "if True else", "fused_forward"),
-    (
-        "internals/fused_forward.py",
-        "weight.T, bias, *_in_words(read_by[node])",
-        'weight.T, bias, "none", [], ""',
-        "fused_forward",
-    ),
-    ("internals/fused_forward.py", "weight.numel() >= LARGE and", "", "fused_forward"),
-    ("internals/fused_forward.py", "if not isinstance(bias, Tensor) or", "if", "fused_forward"),
     ("core/blackbox.py", 'if self.access == "label" and not label:', "if False:", "blackbox"),
 ]

@@ -1,7 +1,6 @@
 """Forward passes by fused operations beside the network's own."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -13,10 +12,8 @@ from clearsight.core.preprocess import Preprocess
 from clearsight.core.remembered import remembering
 from clearsight.core.targets import ClassScore
 from clearsight.internals.fused_forward import PAYS, fused_forward
-from clearsight.internals.recording import graph_of, recordings
-from clearsight.internals.scores import scores
-from clearsight.runner import run
-from clearsight.runner.run import attack, measure
+from clearsight.internals.recording import graph_of
+from clearsight.runner.run import measure
 from kindnets import small_pyramid
 
 
@@ -89,39 +86,6 @@ def test_logits_are_those_of_the_network(make: Callable[[], nn.Module]) -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("side", [8, 256], ids=["small", "large"])
-@pytest.mark.parametrize("bias", [True, False])
-def test_products_are_those_of_the_network(side: int, bias: bool) -> None:
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(75, side), nn.ReLU(), nn.Linear(side, 200, bias=bias), nn.Sigmoid())
-    model = Classifier(net.eval(), Preprocess(5, (0.5,) * 3, (0.25,) * 3), tuple(map(str, range(200))))
-    x = pictures(3)[..., :5, :5]
-    with model.undisturbed(), torch.no_grad(), fused_forward(model, x, PAYS), torch.profiler.profile() as trace:
-        found = model(x)
-    torch.testing.assert_close(found, net((x - 0.5) / 0.25), rtol=1e-5, atol=1e-6)
-    fused = [e for e in trace.events() if e.name == "mkldnn::_linear_pointwise"]
-    assert bool(fused) == (side == 256 and bias)
-
-
-def test_attacks_by_scores_ask_what_is_fused_and_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that close in on the border, and those that ask little, ask the network itself."""
-    model, x = classifier(nn.ReLU()), pictures(3)
-    y = scores(model, x).argmax(1)
-    seen = calls_of_first_layer(model)
-    found = {}
-    for call, usual in ("square(queries=100)", False), ("square(queries=99)", True), ("boundary(queries=100)", True):
-        seen.clear()
-        found[call] = attack(model, x, y, call, eps=0.02)
-        assert (sum(seen) > 50) == usual, call
-    seen.clear()
-    by_auto_attack = attack(model, x, y, "auto-attack(part=square, queries=100)", eps=0.02)
-    assert sum(seen) <= 50
-    monkeypatch.setattr(run, "fused_queries", lambda *_: nullcontext())
-    plain = attack(model, x, y, "square(queries=100)", eps=0.02)
-    torch.testing.assert_close(found["square(queries=100)"].x, plain.x, rtol=0, atol=0)
-    assert by_auto_attack.fooled.shape == plain.fooled.shape
-
-
 def test_a_metric_has_the_same_values() -> None:
     model, x = classifier(nn.ReLU6()), pictures(3)
     maps = torch.rand(3, 15, 15, generator=torch.Generator().manual_seed(7))
@@ -140,7 +104,6 @@ def test_a_metric_has_the_same_values() -> None:
 
 def test_the_network_itself_is_asked_where_it_matters() -> None:
     """For gradients, other sizes, hooks, weights that changed, and where nothing is recorded."""
-    recordings.clear()  # other tests may have recorded such a network
     model, x = classifier(nn.ReLU()), pictures(2)
     seen = calls_of_first_layer(model)
 

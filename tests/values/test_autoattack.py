@@ -554,7 +554,6 @@ def test_square_looks_ahead_and_nobody_sees_it(trained, monkeypatch, norm, eps):
     call = f"square(queries=450, norm={norm})"
     ahead, few = passes_of(model, call, x, y, eps)
     monkeypatch.setattr(square_file, "at_once", lambda: 1)
-    monkeypatch.setattr(square_file, "ROOM", 0)
     in_turn, many_ = passes_of(model, call, x, y, eps)
     assert 0 < int(ahead.fooled.sum()) < 6
     torch.testing.assert_close(ahead.x, in_turn.x, rtol=0, atol=1e-6)

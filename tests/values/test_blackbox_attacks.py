@@ -543,7 +543,7 @@ def test_transfer_asks_again_only_where_there_is_something_new(striped):
 def test_first_is_the_query_that_an_onlooker_counts(monkeypatch, name, at, striped):
     """A hook sees every version and its answer; the first that fools from within eps is the first.
 
-    What is known before is shown to him too, and the queries are the same where it is not.
+    What is known before is shown to him too, and pictures and queries are the same where it is not.
     """
     model, x, y = striped
     x, y = x[at : at + 1], y[at : at + 1]
@@ -566,6 +566,7 @@ def test_first_is_the_query_that_an_onlooker_counts(monkeypatch, name, at, strip
     fools = (out.argmax(1) != y) & (perturbation_norm(sent - x, norm) <= eps + 1e-6)
     assert int(a.first) == (int(fools.long().argmax()) + 1 if fools.any() else 0)
     assert (int(usual.first), int(usual.spent)) == (int(a.first), n)
+    assert torch.equal(usual.x, a.x)
     assert bool(a.fooled) == bool(fools.any())
     if bool(fools.any()):
         assert float(a.distance) == pytest.approx(float(perturbation_norm(sent - x, norm)[fools].min()), abs=1e-6)

@@ -20,7 +20,6 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm
 from clearsight.core.targets import Goal
 from clearsight.errors import NoGradient, Notice
-from clearsight.internals.fused_forward import fused_queries
 
 Part = Literal["all", "apgd-ce", "apgd-t", "fab-t", "square"]
 PARTS: tuple[Part, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -110,5 +109,4 @@ def _run(
     if name == "fab-t":
         return within(model, x, goal, eps=eps, steps=steps, classes=classes, norm=norm)
     box = BlackBox(model, x, goal, eps=eps, norm=norm, queries=queries)
-    with fused_queries(model, x[:1], queries):
-        return box.best(square(box, x, eps=eps, queries=queries, rescale=False, norm=norm))
+    return box.best(square(box, x, eps=eps, queries=queries, rescale=False, norm=norm))

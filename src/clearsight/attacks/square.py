@@ -18,7 +18,6 @@ from clearsight.errors import Refused
 
 WASTE = 0.4  # queries are tried ahead as long as about a fifth of them, half of this, comes after an accepted one
 DRAWN = 100  # queries for which random numbers are drawn at a time
-ROOM = 2**23  # bytes of versions that are made at a time, more than the network takes at once where they are small
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # after which of 10000 queries the share p is halved
 
 # versions (n, C, *S) of the pictures (n,), from the best ones so far, which are used up, and their plans (n, k)
@@ -70,14 +69,12 @@ def square(
     low, met = box.ask(best, torch.arange(len(x)))
     plans = _Plans(x, p, queries if rescale else 10000, norm)
     left = torch.minimum(torch.tensor(queries - 1), box.left()).to(x.device).masked_fill(met, 0)
-    together = max(at_once(), min(8 * at_once(), ROOM // max(x[:1].nbytes, 1)))
     rate = 0.5  # share of the queries that were accepted of late
     while True:
         rows = (left > 0).nonzero()[:, 0]
         if not rows.numel():
             return best
-        ahead = min(at_once() // rows.numel(), int(WASTE / rate))
-        ahead = max(1, ahead, min(together // rows.numel(), int(WASTE / 4 / rate)))
+        ahead = max(1, min(at_once() // rows.numel(), int(WASTE / rate)))
         of, nth, plan = plans.next(rows, left.index_select(0, rows).clamp_max_(ahead))
         stood = best.index_select(0, of)
         new = change(of, stood.clone(), plan)

@@ -123,8 +123,8 @@ class BlackBox:
         (n,) counts them from 1.  The network sees all of them at once; but an answer that comes after the better one is
         thrown away: it is not paid for, not counted and not told.  known (n,) bool: versions that were asked about
         before, with the loss low and without meeting the goal: they are paid for and counted, and the network does not
-        see them again.  Returns loss and met, (n,), as `ask` does, and which
-        versions were asked about, (n,) bool; of the others the loss is infinite.
+        see them again.  Returns loss and met, (n,), as `ask` does, and which versions were asked about, (n,) bool; of
+        the others the loss is infinite.
         """
         return self._ask(z, rows, nth=nth.cpu(), low=low.cpu(), known=None if known is None else known.cpu())
 

@@ -1,21 +1,19 @@
 """Forward passes without a way back, by what was recorded of the network.
 
 BatchNorm is part of the convolution before it, and so is the activation after it: one operation of oneDNN, which has
-its values in the processor's cache while it works on them.  So is a linear layer, which oneDNN multiplies in half the
-time of MKL, torch's own way, on a processor of AMD.  PyTorch's own compiler runs networks by the same operations.
+its values in the processor's cache while it works on them.  PyTorch's own compiler runs networks by the same operation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from clearsight.core import passes
-from clearsight.core.blackbox import SURE
 from clearsight.core.model import Model
 from clearsight.core.remembered import once
 from clearsight.core.stand_ins import StandIn, standing_in
@@ -26,22 +24,20 @@ from clearsight.internals.recording import graph_of, is_recorded
 
 PAYS = 100  # pictures; a recording takes about 30 passes' time, and a fused pass half a plain one's (FCOS, 224 pixels)
 _SAME = 1e-5  # of the largest logit: how far those of the fused operations may be from the network's
-LARGE = 2**15  # weights of a linear layer, from which oneDNN's product is the faster one for 16 pictures and more
 _ACTIVATIONS = {"relu": "relu", "silu": "swish", "hardtanh": "hardtanh"}  # and what oneDNN calls them
 
 
 @contextmanager
-def fused_forward(model: Model, x: Tensor, pictures: int = 0, close: float = _SAME) -> Iterator[None]:
+def fused_forward(model: Model, x: Tensor, pictures: int = 0) -> Iterator[None]:
     """Inside, pictures like x (B, C, *S) that need no gradient go forward fused, where the network is recorded already.
 
-    pictures: how many will go forward; for `PAYS` or more a network is recorded.  close: how far the logits may be from
-    the network's, as a share of the largest one.
+    pictures: how many will go forward; for `PAYS` or more a network is recorded.
 
-    They are the network's up to rounding.  The network itself is asked where anything hooks into it, where its
+    Their logits are the network's up to rounding.  The network itself is asked where anything hooks into it, where its
     weights are not what they were, and on other devices and in other types than float32 on the CPU.
     """
     run = (
-        once(model.net, ("fused", tuple(x.shape[1:]), close), lambda: _stand_in(model, x, close))
+        once(model.net, ("fused", tuple(x.shape[1:])), lambda: _stand_in(model, x))
         if _can_be(model, x, pictures)
         else None
     )
@@ -52,25 +48,16 @@ def fused_forward(model: Model, x: Tensor, pictures: int = 0, close: float = _SA
         yield
 
 
-def fused_queries(model: Model, x: Tensor, queries: int) -> AbstractContextManager[None]:
-    """`fused_forward` for an attack that asks so many queries about each of pictures like x (B, C, *S).
-
-    Not where it might tell on a success, by more than a black box takes for rounding.  Whether it is worth it does not
-    depend on the number of pictures, so that a picture's result does not.
-    """
-    return fused_forward(model, x, queries, SURE) if queries >= PAYS else nullcontext()
-
-
 def _can_be(model: Model, x: Tensor, pictures: int) -> bool:
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not built or not all(hasattr(torch.ops.mkldnn, f"_{kind}_pointwise") for kind in ("convolution", "linear")):
+    if not built or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
         return False
     types = {p.dtype for p in model.net.parameters()} | {x.dtype}
     usual = types == {torch.float32} and model.device.type == x.device.type == "cpu"
     return usual and (pictures >= PAYS or is_recorded(model, x))
 
 
-def _stand_in(model: Model, x: Tensor, close: float) -> StandIn | None:
+def _stand_in(model: Model, x: Tensor) -> StandIn | None:
     """Runs the recorded network, fused; None where it cannot be recorded, or its logits are not the network's."""
     try:
         graph = graph_of(model, x[:1])
@@ -89,7 +76,7 @@ def _stand_in(model: Model, x: Tensor, close: float) -> StandIn | None:
     with passes.uncounted(), torch.no_grad():
         z = model.normalised(x[:1])
         wanted, found = model.from_normalised(z.clone()), _logits(graph, rules, z)
-    if found.shape != wanted.shape or bool(((found - wanted).abs() > close * _size(wanted)).any()):
+    if found.shape != wanted.shape or bool(((found - wanted).abs() > _SAME * _size(wanted)).any()):
         return None
     return run
 
@@ -114,9 +101,8 @@ def _is_hooked(net: nn.Module) -> bool:
 
 
 def fused_rules(graph: Graph) -> dict[str, Rule]:
-    """Rules for `Graph` by which a convolution of pictures, or a linear layer, and the activation after it are one."""
-    plain = [n for n in graph.nodes if _is_plain_convolution(graph, n) or _is_large_product(graph, n)]
-    read_by = {n: _activation_after(n) for n in plain}
+    """Rules for `Graph` by which a convolution of pictures and the activation after it are one operation."""
+    read_by = {n: _activation_after(n) for n in graph.nodes if _is_plain_convolution(graph, n)}
     done = {reader for reader in read_by.values() if reader is not None}
 
     def convolution(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -128,18 +114,11 @@ def fused_rules(graph: Graph) -> dict[str, Rule]:
             x, weight, bias, padding, stride, dilation, groups, *_in_words(read_by[node])
         )
 
-    def product(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        run: Any = node.target
-        if node not in read_by:
-            return run(*args, **kwargs)
-        bias, x, weight = args
-        return torch.ops.mkldnn._linear_pointwise.default(x, weight.T, bias, *_in_words(read_by[node]))
-
     def activation(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run: Any = node.target
         return args[0] if node in done else run(*args, **kwargs)
 
-    rules: dict[str, Rule] = {"convolution": convolution, "addmm": product}
+    rules: dict[str, Rule] = {"convolution": convolution}
     return rules | dict.fromkeys(_ACTIVATIONS, activation)
 
 
@@ -152,18 +131,8 @@ def _is_plain_convolution(graph: Graph, node: fx.Node) -> bool:
     return isinstance(weight, Tensor) and weight.dim() == 4 and bias_is_constant
 
 
-def _is_large_product(graph: Graph, node: fx.Node) -> bool:
-    """Of vectors by constant weights (I, O), of a linear layer with a bias (O,)."""
-    if word(node) != "addmm" or len(node.args) != 3 or node.kwargs:
-        return False
-    bias, _, weight = (graph.constants.get(a) for a in node.args)  # type: ignore[arg-type]
-    if not isinstance(bias, Tensor) or not isinstance(weight, Tensor):
-        return False
-    return weight.T.is_contiguous() and weight.numel() >= LARGE and bias.shape == weight.shape[1:]
-
-
 def _activation_after(node: fx.Node) -> fx.Node | None:
-    """The activation that alone reads what a convolution or a product gives."""
+    """The activation that alone reads what a convolution gives."""
     readers = list(node.users)
     return readers[0] if len(readers) == 1 and word(readers[0]) in _ACTIVATIONS and not readers[0].kwargs else None
 

@@ -31,7 +31,6 @@ from clearsight.core.validation import (
     top_class,
 )
 from clearsight.errors import Refused
-from clearsight.internals.fused_forward import fused_queries
 from clearsight.internals.input_convolution import folded_back
 from clearsight.internals.layers import find_layer
 from clearsight.internals.scores import scores
@@ -357,10 +356,8 @@ def _propose(
     """The pictures that the method proposes; None where its queries ran out before."""
     if box is None:
         return call.method(model, x.clone(), goal, **given, **call.options)  # type: ignore[no-any-return]
-    by_scores = "minimal" not in call.method.claims  # not one that closes in on the border
     try:
-        with fused_queries(model, x[:1], box.queries if by_scores else 0):
-            return call.method(box, x.clone(), **given, **call.options)  # type: ignore[no-any-return]
+        return call.method(box, x.clone(), **given, **call.options)  # type: ignore[no-any-return]
     except OutOfQueries:
         return None
 
