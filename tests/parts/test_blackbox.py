@@ -136,6 +136,16 @@ def test_what_is_known_is_paid_for_and_not_seen_again():
     assert [len(s) for s in seen] == [3]
 
 
+@pytest.mark.parametrize("known", [None, torch.tensor([True, False, False])])
+def test_an_answer_that_is_thrown_away_does_not_say_how_large_outputs_are(known):
+    """Its output of 1e7 would make a difference of 1 count as rounding."""
+    box = gate(model=linear([[0.0, -1.0], [0.0, 1.0], [-1e7, 0.0]]))
+    versions = pixels((0.0, 0.0), (0.0, 0.5), (1.0, 0.1))
+    _, met, asked = box.ask_until_better(versions, rows(0, 0, 0), rows(1, 2, 3), torch.zeros(3), known)
+    assert (met.tolist(), asked.tolist()) == ([False, True, False], [True, True, False])
+    assert box.ask(pixels((0.0, 0.5)), rows(0))[1].tolist() == [True]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_asking_until_one_is_better_is_asking_one_after_the_other(seed):
     """Also where queries run out in between, and where the outputs are so large that little beyond the border is none.
