@@ -112,6 +112,40 @@ def test_who_asks_until_one_is_better_pays_until_then():
     torch.testing.assert_close(box.best(None), pixels((0.7, 0.1), (0.2, 0.9), (0.7, 0.3)))  # not one it never asked for
 
 
+def test_what_is_known_is_paid_for_and_not_seen_again():
+    """The first picture's second version is better, the second's are all known, the third's known one comes first."""
+    versions = [(0.9, 0.1), (0.7, 0.1), (0.1, 0.9), (0.6, 0.1), (0.6, 0.1), (0.7, 0.3), (0.1, 0.9)]
+    of, nth = rows(0, 0, 0, 1, 1, 2, 2), rows(1, 2, 3, 1, 2, 1, 2)
+    low = torch.tensor([1.5, 1.5, 1.5, 1.1, 1.1, 0.6, 0.6])
+    known = torch.tensor([True, False, False, True, True, True, False])
+    model = scale()
+    box, seen = gate(queries=5, model=model), watched(model)
+    with passes.counted(model.net) as counted:
+        loss, met, asked = box.ask_until_better(pixels(*versions), of, nth, low, known)
+    assert asked.tolist() == [True, True, False, True, True, True, True]
+    torch.testing.assert_close(loss, torch.tensor([1.5, 1.2, torch.inf, 1.1, 1.1, 0.6, -1.6]))
+    assert met.tolist() == [False] * 6 + [True]
+    assert box.used.tolist() == [2, 2, 2]
+    assert box.first.tolist() == [0, 0, 2]
+    assert [len(s) for s in seen] == [3]
+    assert counted.forwards == 6
+    torch.testing.assert_close(box.best(None), torch.cat([pixels((0.7, 0.1)), clean()[1:2], pixels((0.1, 0.9))]))
+    all_known = torch.ones(2, dtype=torch.bool)
+    assert box.ask_until_better(pixels(*versions[3:5]), rows(1, 1), rows(1, 2), low[3:5], all_known)[2].all()
+    assert box.used.tolist() == [2, 4, 2]
+    assert [len(s) for s in seen] == [3]
+
+
+@pytest.mark.parametrize("known", [None, torch.tensor([True, False, False])])
+def test_an_answer_that_is_thrown_away_does_not_say_how_large_outputs_are(known):
+    """Its output of 1e7 would make a difference of 1 count as rounding."""
+    box = gate(model=linear([[0.0, -1.0], [0.0, 1.0], [-1e7, 0.0]]))
+    versions = pixels((0.0, 0.0), (0.0, 0.5), (1.0, 0.1))
+    _, met, asked = box.ask_until_better(versions, rows(0, 0, 0), rows(1, 2, 3), torch.zeros(3), known)
+    assert (met.tolist(), asked.tolist()) == ([False, True, False], [True, True, False])
+    assert box.ask(pixels((0.0, 0.5)), rows(0))[1].tolist() == [True]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_asking_until_one_is_better_is_asking_one_after_the_other(seed):
     """Also where queries run out in between, and where the outputs are so large that little beyond the border is none.

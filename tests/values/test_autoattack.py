@@ -560,7 +560,7 @@ def test_square_looks_ahead_and_nobody_sees_it(trained, monkeypatch, norm, eps):
     for name in "fooled", "spent", "first":
         assert torch.equal(getattr(ahead, name), getattr(in_turn, name)), name
     assert ahead.queries == in_turn.queries
-    assert many_ > 440
+    assert many_ > 400  # versions in which nothing changed are not run
     assert few < many_ / 2
 
 

@@ -540,13 +540,21 @@ def test_transfer_asks_again_only_where_there_is_something_new(striped):
 
 @pytest.mark.parametrize("name", [n for n, m in catalogue("attacks").items() if "black-box" in m.claims])
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_first_is_the_query_that_an_onlooker_counts(name, at, striped):
-    """A hook sees every version and its answer; the first that fools from within eps is the first."""
+def test_first_is_the_query_that_an_onlooker_counts(monkeypatch, name, at, striped):
+    """A hook sees every version and its answer; the first that fools from within eps is the first.
+
+    What is known before is shown to him too, and pictures and queries are the same where it is not.
+    """
     model, x, y = striped
     x, y = x[at : at + 1], y[at : at + 1]
     call = f"{name}(queries={1 if name == 'transfer' else 250})"
     norm: Norm = attack(model, x, y, call, eps=1.0, other=model).norm
     eps = 0.3 if norm == "linf" else 1.2
+    usual = attack(model, x, y, call, eps=eps, other=model)
+    ask = BlackBox.ask_until_better
+    monkeypatch.setattr(
+        BlackBox, "ask_until_better", lambda box, z, rows, nth, low, known=None: ask(box, z, rows, nth, low)
+    )
     seen: list[tuple[Tensor, Tensor]] = []
     handle = model.net.register_forward_hook(lambda _m, args, out: seen.append((args[0].detach(), out.detach())))
     a = attack(model, x, y, call, eps=eps, other=model)
@@ -557,6 +565,8 @@ def test_first_is_the_query_that_an_onlooker_counts(name, at, striped):
     )  # the last is the runner's own look
     fools = (out.argmax(1) != y) & (perturbation_norm(sent - x, norm) <= eps + 1e-6)
     assert int(a.first) == (int(fools.long().argmax()) + 1 if fools.any() else 0)
+    assert (int(usual.first), int(usual.spent)) == (int(a.first), n)
+    assert torch.equal(usual.x, a.x)
     assert bool(a.fooled) == bool(fools.any())
     if bool(fools.any()):
         assert float(a.distance) == pytest.approx(float(perturbation_norm(sent - x, norm)[fools].min()), abs=1e-6)

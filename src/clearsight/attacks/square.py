@@ -76,9 +76,11 @@ def square(
             return best
         ahead = max(1, min(at_once() // rows.numel(), int(WASTE / rate)))
         of, nth, plan = plans.next(rows, left.index_select(0, rows).clamp_max_(ahead))
-        new = change(of, best.index_select(0, of), plan)
+        stood = best.index_select(0, of)
+        new = change(of, stood.clone(), plan)
+        same = stood.sub_(new).flatten(1).abs_().amax(1) == 0  # as where a square has the colour that stood there
         before = low.index_select(0, of)
-        loss, meets, asked = box.ask_until_better(new, of, nth, before)
+        loss, meets, asked = box.ask_until_better(new, of, nth, before, known=same)
         count = asked.long()
         left.index_add_(0, of, count, alpha=-1)
         plans.at.index_add_(0, of, count)

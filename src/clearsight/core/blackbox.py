@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,6 +18,26 @@ from clearsight.core.targets import Goal, margin, surely_met
 from clearsight.errors import Refused
 
 SURE = 2e-6  # of a picture's largest output: twice as far as sums (of ResNets) come out apart in batches of other sizes
+
+
+@dataclass(frozen=True, eq=False)
+class _Versions:
+    """Versions of pictures that are asked about, each (n,): of which picture each is, and its query from 1 on.
+
+    nth: counted among the versions of its picture that are asked about together, from 1.  low: the loss that is to be
+    undercut, and known: whether the version was asked about before, with that loss; None where each is to be answered.
+    """
+
+    of: Tensor
+    nth: Tensor
+    query: Tensor
+    low: Tensor | None = None
+    known: Tensor | None = None
+
+    def some(self, which: Tensor) -> _Versions:
+        low = None if self.low is None else self.low.index_select(0, which)
+        of, nth, query = (t.index_select(0, which) for t in (self.of, self.nth, self.query))
+        return _Versions(of, nth, query, low)
 
 
 class OutOfQueries(Exception):  # noqa: N818 (it is how every attack ends that goes on asking, not a mistake)
@@ -93,15 +114,19 @@ class BlackBox:
         """Loss and met of one and the same query."""
         return self._ask(z, rows)[:2]
 
-    def ask_until_better(self, z: Tensor, rows: Tensor, nth: Tensor, low: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def ask_until_better(
+        self, z: Tensor, rows: Tensor, nth: Tensor, low: Tensor, known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Ask about versions z (n, C, *S) of the pictures rows (n,) in turn, of each picture until one is better.
 
         Better is a loss below low (n,), or the goal met.  The versions of a picture stand one after the other, and nth
         (n,) counts them from 1.  The network sees all of them at once; but an answer that comes after the better one is
-        thrown away: it is not paid for, not counted and not told.  Returns loss and met, (n,), as `ask` does, and which
-        versions were asked about, (n,) bool; of the others the loss is infinite.
+        thrown away: it is not paid for, not counted and not told.  known (n,) bool: versions that were asked about
+        before, with the loss low and without meeting the goal: they are paid for and counted, and the network does not
+        see them again.  Returns loss and met, (n,), as `ask` does, and which versions were asked about, (n,) bool; of
+        the others the loss is infinite.
         """
-        return self._ask(z, rows, nth=nth.cpu(), low=low.cpu())
+        return self._ask(z, rows, nth=nth.cpu(), low=low.cpu(), known=None if known is None else known.cpu())
 
     def _ask(
         self,
@@ -111,6 +136,7 @@ class BlackBox:
         label: bool = False,
         nth: Tensor | None = None,
         low: Tensor | None = None,
+        known: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, met and asked, as in ask_until_better; where low is None all are asked."""
         if self.access == "label" and not label:
@@ -126,47 +152,63 @@ class BlackBox:
         query = self.used.index_select(0, rows) + nth  # of the query about its picture, from 1 on
         paid = query <= self.queries
         if bool(paid.all()):
-            found = self._answers(z.detach(), rows, nth, query, label, low) if n else (torch.zeros(0), paid, paid)
+            versions = _Versions(rows, nth, query, low, known)
+            found = self._answers(z.detach(), versions, label) if n else (torch.zeros(0), paid, paid)
             return found[0].to(device), found[1].to(device), found[2].to(device)
         if not bool(paid.any()):
             raise OutOfQueries
-        low = low if low is None else low[paid]
-        some = self._answers(z.detach()[paid.to(device)], rows[paid], nth[paid], query[paid], label, low)
+        low, known = (t if t is None else t[paid] for t in (low, known))
+        versions = _Versions(rows[paid], nth[paid], query[paid], low, known)
+        some = self._answers(z.detach()[paid.to(device)], versions, label)
         loss = torch.full((n,), torch.inf).masked_scatter(paid, some[0])
         met, asked = (torch.zeros_like(paid).masked_scatter(paid, t) for t in some[1:])
         return loss.to(device), met.to(device), asked.to(device)
 
-    def _answers(
-        self, z: Tensor, picture: Tensor, nth: Tensor, query: Tensor, label: bool, low: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, met and asked, as `_ask`; all can be paid for.  query (n,): which one about its picture each is."""
-        sent, far = self._sendable(z, picture)
-        goal = self.goal[picture]
-        out = self._outputs(sent, every=low is None)
+    def _answers(self, z: Tensor, v: _Versions, label: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, met and asked, as `_ask`, of versions z (n, C, *S) that can all be paid for."""
+        if v.known is None or not bool(v.known.any()):
+            new, sent = v, z
+        else:
+            which = (~v.known).nonzero()[:, 0]
+            new, sent = v.some(which), z.index_select(0, which.to(z.device))
+        sent, far = self._sendable(sent, new.of)
+        loss, met, height = self._judged(sent, new, label)
+        if new is not v and v.low is not None:
+            loss = v.low.index_copy(0, which, loss)
+            met = torch.zeros(len(z), dtype=torch.bool).index_copy_(0, which, met)
+        if v.low is None:
+            asked = torch.ones_like(met)
+        else:
+            asked = _until_first((loss < v.low) | met, v.nth)
+            passes.note(int(asked.sum()))
+            if not bool(asked.all()):
+                loss, met = loss.masked_fill(~asked, torch.inf), met & asked
+                height = height.masked_fill(~(asked if new is v else asked.index_select(0, which)), 0)
+        self._largest.scatter_reduce_(0, new.of, height, "amax")
+        self.used.index_add_(0, v.of, asked.long())
+        told = (loss, met) if new is v else (loss.index_select(0, which), met.index_select(0, which))
+        self._note(sent, far, new.of, new.query, *told)
+        return loss, met, asked
+
+    def _judged(self, sent: Tensor, v: _Versions, label: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, met and the largest output of versions sent (n, C, *S)."""
+        if not len(sent):
+            return torch.zeros(0), torch.zeros(0, dtype=torch.bool), torch.zeros(0)
+        goal = self.goal[v.of]
+        out = self._outputs(sent, every=v.low is None)
         height = out.flatten(1).abs().amax(1)
         value = margin(goal, out) if hasattr(goal, "margin") else None
         met = surely_met(goal, out, SURE) if value is None else goal.met(out)
         if value is not None and bool(met.any()):  # it is met where it is met by more than rounding
-            if low is None:
-                largest = self._largest.scatter_reduce(0, picture, height, "amax")[picture]
+            if v.low is None:
+                largest = self._largest.scatter_reduce(0, v.of, height, "amax")[v.of]
             else:
-                largest = torch.maximum(self._largest.index_select(0, picture), _highest_so_far(height, nth))
+                largest = torch.maximum(self._largest.index_select(0, v.of), _highest_so_far(height, v.of, v.nth))
             met &= value < -SURE * largest
         if label:
-            loss = torch.full_like(height, torch.inf)
-        else:
-            loss = value if self.access == "logits" and value is not None else margin(goal, self._answer(out))
-        if low is None:
-            asked = torch.ones_like(met)
-        else:
-            asked = _until_first((loss < low) | met, nth)
-            passes.note(int(asked.sum()))
-            if not bool(asked.all()):
-                loss, met, height = loss.masked_fill(~asked, torch.inf), met & asked, height.masked_fill(~asked, 0)
-        self._largest.scatter_reduce_(0, picture, height, "amax")
-        self.used.index_add_(0, picture, asked.long())
-        self._note(sent, far, picture, query, loss, met)
-        return loss, met, asked
+            return torch.full_like(height, torch.inf), met, height
+        loss = value if self.access == "logits" and value is not None else margin(goal, self._answer(out))
+        return loss, met, height
 
     def _outputs(self, sent: Tensor, *, every: bool) -> Tensor:
         """Outputs (n, ...) of versions sent, as many at a time as suit the network; every: all of them are counted."""
@@ -268,13 +310,17 @@ def _until_first(better: Tensor, nth: Tensor) -> Tensor:
     return before == before.index_select(0, torch.arange(1, len(nth) + 1) - nth)
 
 
-def _highest_so_far(height: Tensor, nth: Tensor) -> Tensor:
-    """The largest of each picture's heights (n,) up to each of its versions; nth (n,) counts them from 1.
+def _highest_so_far(height: Tensor, of: Tensor, nth: Tensor) -> Tensor:
+    """The largest of each picture's heights (n,) up to each of its versions.
 
-    >>> _highest_so_far(torch.tensor([2.0, 1.0, 3.0, 1.0]), torch.tensor([1, 2, 3, 1])).tolist()
+    of (n,): whose versions they are, picture by picture; nth (n,) counts them from 1, and may leave some out.
+
+    >>> of, nth = torch.tensor([4, 4, 4, 5]), torch.tensor([1, 2, 4, 1])
+    >>> _highest_so_far(torch.tensor([2.0, 1.0, 3.0, 1.0]), of, nth).tolist()
     [2.0, 2.0, 3.0, 1.0]
     """
-    which = (nth == 1).long().cumsum(0) - 1
+    which = torch.zeros_like(of)
+    which[1:] = (of.diff() != 0).cumsum(0)
     table = torch.zeros(int(which[-1]) + 1, int(nth.max()))
     table[which, nth - 1] = height
     return table.cummax(1).values[which, nth - 1]
