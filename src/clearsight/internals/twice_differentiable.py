@@ -140,8 +140,10 @@ def _standardised(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    if not training or bias is None or not _serves(input, weight):
+    if bias is None or not _serves(input, weight):
         return None
+    if not training:
+        return None if running_mean is None else _Scaled.apply(input, weight, bias, running_mean, running_var, eps)
     out: Tensor = _Standardised.apply(input, weight, bias, running_mean, running_var, momentum, eps)[0]
     return out
 
@@ -169,12 +171,8 @@ class _Standardised(torch.autograd.Function):
         if torch.is_grad_enabled():  # its own gradient is wanted: it is a part of an explanation
             at_input = _StandardisedAtInput.apply(g, mark, x.detach(), weight, mean, scale, ctx.eps, ctx.later)
             return at_input, *[None] * 6
-        at_x, at_weight, at_bias = _standardised_back(g, x, weight, mean, scale, ctx.eps)
-        while ctx.later:
-            of_x, rest, *others = ctx.later.pop()
-            at_x.addcmul_(x, of_x).add_(rest)
-            for other, factor in others:
-                at_x.addcmul_(other, factor)
+        at_x, at_weight, at_bias = _standardised_back(g, x, weight, mean, scale, ctx.eps, ctx.later)
+        ctx.later.clear()
         return at_x, at_weight, at_bias, *[None] * 4
 
 
@@ -208,7 +206,7 @@ class _StandardisedAtInput(torch.autograd.Function):
     def backward(ctx: Any, v: Tensor) -> Any:
         g, x, weight, mean, scale, g_along, g_total = ctx.saved_tensors
         at_g, v_along, v_total = _standardised_back(v, x, weight, mean, scale, ctx.eps)
-        n, shape = x.numel() / x.shape[1], [1, -1, *[1] * (x.dim() - 2)]
+        n = x.numel() / x.shape[1]
         both = _sum_of_products(v, g, scale).addcmul_(v_total, g_total, value=-1 / n)
         both.addcmul_(v_along, g_along, value=-1 / n)
         if ctx.needs_input_grad[1]:
@@ -217,15 +215,31 @@ class _StandardisedAtInput(torch.autograd.Function):
             of_h = (size * both / -n).addcmul_(of_g, g_along, value=-2 / n)  # of h, the second by the deviation
             of_x = of_h * scale
             rest = (of_v * v_total).addcmul_(of_g, g_total).div_(-n).addcmul_(of_x, mean, value=-1)
-            parts = (of_x.view(shape), rest.view(shape), (v, of_v.view(shape)), (g, of_g.view(shape)))
-            ctx.later.append(parts)
+            ctx.later.append((of_x, rest, (v, of_v), (g, of_g)))
         return at_g, both.new_zeros(()), None, both.mul_(scale), *[None] * 4
 
 
-def _standardised_back(g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float) -> Any:
-    """The gradients at the input, at the weights (the sum of g h) and at the bias (the sum of g)."""
-    wanted = (True, True, True)
-    return _aten.native_batch_norm_backward.default(g, x, weight, None, None, mean, scale, True, eps, wanted)
+def _standardised_back(
+    g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float, later: Any = ()
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients at the input, at the weights (the sum of g h) and at the bias (the sum of g).
+
+    The first is w s g and a line in x, whose two numbers follow from the sums; ``later`` is added to it.  To write out
+    the line and to add to it takes fewer passes over memory than torch's own.
+    """
+    wanted = (False, True, True)
+    _, along, total = _aten.native_batch_norm_backward.default(g, x, weight, None, None, mean, scale, True, eps, wanted)
+    n, shape, size = x.numel() / x.shape[1], (1, -1, *[1] * (x.dim() - 2)), weight * scale
+    slope = along * scale
+    level = torch.addcmul(total, slope, mean, value=-1).mul_(size).div_(-n)
+    slope.mul_(size).div_(-n)
+    parts = [(g, size)]
+    for of_x, rest, *others in later:
+        slope, level, parts = slope + of_x, level + rest, parts + others
+    at_x = torch.addcmul(level.view(shape), x, slope.view(shape))
+    for other, factor in parts:
+        at_x.addcmul_(other, factor.view(shape))
+    return at_x, along, total
 
 
 def _sum_of_products(v: Tensor, g: Tensor, like: Tensor) -> Tensor:
@@ -234,6 +248,53 @@ def _sum_of_products(v: Tensor, g: Tensor, like: Tensor) -> Tensor:
     wanted = (False, True, False)
     found: Tensor = _aten.native_batch_norm_backward.default(v, g, one, None, None, nothing, one, True, 0.0, wanted)[1]
     return found
+
+
+class _Scaled(torch.autograd.Function):
+    """BatchNorm by means and variances that are fixed: x times one number of its channel, and another added."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.eps = eps
+        out: Tensor = _aten.native_batch_norm.default(x, weight, bias, mean, variance, False, 0.0, eps)[0]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, weight, mean, variance = ctx.saved_tensors
+        if torch.is_grad_enabled():  # its own gradient is wanted: it is a part of an explanation
+            return _ScaledAtInput.apply(g, weight, variance, ctx.eps), *[None] * 5
+        return *_scaled_back(g, x, weight, mean, variance, ctx.eps, ctx.needs_input_grad[:3]), None, None, None
+
+
+class _ScaledAtInput(torch.autograd.Function):
+    """The gradient at the input of fixed BatchNorm, differentiable in the gradient at its output and in the weights.
+
+    It is w s g, with w the weights and s one over the deviation, wherever the input lies.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, weight: Tensor, variance: Tensor, eps: float) -> Tensor:
+        ctx.save_for_backward(g, weight, variance)
+        ctx.eps = eps
+        return g * (weight * (variance + eps).rsqrt()).view(1, -1, *[1] * (g.dim() - 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor) -> Any:
+        g, weight, variance = ctx.saved_tensors
+        wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False)
+        nothing = torch.zeros_like(variance)  # s times the sum of v g is what BatchNorm of mean 0 gives at its weights
+        at_g, at_weight, _ = _scaled_back(v, g, weight, nothing, variance, ctx.eps, wanted)
+        return at_g, at_weight, None, None
+
+
+def _scaled_back(g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, variance: Tensor, eps: float, wanted: Any) -> Any:
+    """What is wanted of the gradients at the input, at the weights and at the bias."""
+    return _aten.native_batch_norm_backward.default(g, x, weight, mean, variance, None, None, False, eps, wanted)
 
 
 def _rectified(input: Tensor, inplace: bool = False) -> Tensor | None:
