@@ -60,7 +60,7 @@ CORE = [
     ("internals/twice_differentiable.py", "ctx.later.append(", "len(", "batchnorm_are"),
     ("internals/twice_differentiable.py", "ctx.later.clear()", "pass", "guided_step_are_those"),
     ("internals/twice_differentiable.py", "return gradient_at", "return 2 * gradient_at", "few_channels"),
-    ("internals/input_convolution.py", "<= FEW and not torch.is_auto", "< 0 and not torch.is_auto", "few_channels"),
+    ("internals/input_convolution.py", "_few(weight, groups) and not", "False and not", "few_channels"),
     ("core/memory.py", "(_TRIM_THRESHOLD, free)", "(_TRIM_THRESHOLD, FREE)", "keeps_what"),
     ("internals/twice_differentiable.py", "default(v, g, one, None", "default(v, v, one, None", "batchnorm_are"),
     ("internals/twice_differentiable.py", "_clamped_back(v, out, *ctx.ends), None", "v, None", "relus"),

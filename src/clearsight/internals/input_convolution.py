@@ -87,11 +87,15 @@ def folded_back(net: nn.Module) -> Iterator[None]:
 def is_folded(x: Tensor, weight: Tensor, groups: int) -> bool:
     """Whether the gradient at the input x of a convolution is faster as a fold: few channels of a float32 picture."""
     usual = x.dim() == 4 and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    return usual and groups == 1 and weight.shape[1] <= FEW and not torch.is_autocast_enabled("cpu")
+    return usual and _few(weight, groups) and not torch.is_autocast_enabled("cpu")
+
+
+def _few(weight: Tensor, groups: int) -> bool:
+    return groups == 1 and weight.shape[1] <= FEW
 
 
 def _fits(m: nn.Conv2d) -> bool:
-    return m.in_channels <= FEW and m.groups == 1 and m.padding_mode == "zeros" and not isinstance(m.padding, str)
+    return _few(m.weight, m.groups) and m.padding_mode == "zeros" and not isinstance(m.padding, str)
 
 
 def _run(m: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
