@@ -263,8 +263,9 @@ def maps_and_lead(
     scored, maps = differentiable_map(model, graph, p, target, call, {})
     out = scored.detach()
     tight = lead(out) < _TIGHT * margin
-    slope = _slope(maps, ranks, p) if call.method.name in _FIRST_ORDER else None
-    rise = torch.autograd.grad(lead(scored).sum(), p)[0] if bool(tight.any()) else None
+    rises = bool(tight.any())
+    slope = _slope(maps, ranks, p, again=rises) if call.method.name in _FIRST_ORDER else None
+    rise = torch.autograd.grad(lead(scored).sum(), p)[0] if rises else None
     return Look(out, maps.detach(), tight, rise, slope)
 
 
@@ -289,11 +290,14 @@ def correlation_gradient(
     """The gradient, at pictures z (B, C, *S), of the map's correlation with the clean map's ranks."""
     p = z.detach().requires_grad_()
     _, maps = differentiable_map(model, graph, p, target, call, second_order_rules(beta), again=True)
-    return _slope(maps, ranks, p)
+    return _slope(maps, ranks, p, again=False)
 
 
-def _slope(maps: Tensor, ranks: Tensor, p: Tensor) -> Tensor:
-    """The gradient, at pictures p (B, C, *S), of the correlation of their maps (B, *S) with ranks."""
+def _slope(maps: Tensor, ranks: Tensor, p: Tensor, *, again: bool) -> Tensor:
+    """The gradient, at pictures p (B, C, *S), of the correlation of their maps (B, *S) with ranks.
+
+    again: whether the pass is gone back through once more.
+    """
     with torch.enable_grad():
         flat = maps.flatten(1)
         usual = flat.detach().abs().mean(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
@@ -302,7 +306,7 @@ def _slope(maps: Tensor, ranks: Tensor, p: Tensor) -> Tensor:
         alike = (even * ranks.to(flat).flatten(1)).sum(1) / even.norm(dim=1).clamp_min(1e-12)
     if not alike.requires_grad:
         return torch.zeros_like(p)  # a map that is the same for every picture
-    (g,) = torch.autograd.grad(alike.sum(), p, retain_graph=True, allow_unused=True)
+    (g,) = torch.autograd.grad(alike.sum(), p, retain_graph=again, allow_unused=True)
     return torch.zeros_like(p) if g is None else g.nan_to_num(0)
 
 
