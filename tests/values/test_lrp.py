@@ -270,15 +270,15 @@ def test_a_rule_that_loses_relevance_is_refused(monkeypatch):
     whole = lrp_rules.positive
 
     def leaky(op, r):
-        share, handed = whole(op, r)
-        return share * torch.linspace(0.9, 1, share.shape[-1]), handed
+        share, kept = whole(op, r)
+        return share * torch.linspace(0.9, 1, share.shape[-1]), kept
 
     monkeypatch.setattr("clearsight.explainers.lrp.positive", leaky)
     with pytest.raises(Refused, match="% of the relevance"):
         lrp(model, x, ClassScore(0), "plus")
 
     def nothing(op, r):
-        return torch.full_like(op.x, torch.nan), r
+        return torch.full_like(op.x, torch.nan), torch.zeros(len(r))
 
     monkeypatch.setattr("clearsight.explainers.lrp.positive", nothing)
     with pytest.raises(Refused, match="% of the relevance"):

@@ -412,11 +412,11 @@ def test_relevance_is_held_against_the_target_and_not_against_the_map(monkeypatc
     right = lrp_rules.positive
 
     def wild(op: lrp_rules.Linear, r: Tensor) -> tuple[Tensor, Tensor]:
-        share, handed = right(op, r)
+        share, kept = right(op, r)
         turns = torch.ones_like(share)
         turns[..., ::2] = -1
         size = share.flatten(1).abs().sum(1).view(-1, *[1] * (share.dim() - 1))
-        return 0.9 * share + 1000 * size * turns, handed
+        return 0.9 * share + 1000 * size * turns, kept
 
     monkeypatch.setattr("clearsight.explainers.lrp.positive", wild)
     with pytest.raises(Refused, match="% of the relevance"):

@@ -68,8 +68,8 @@ def against_itself(rule: Rule) -> Rule:
     """A rule, less the same rule for the weights negated."""
 
     def both(op: Linear, r: Tensor) -> Shares:
-        share, handed = rule(op, r)
-        opposite, handed_there = rule(negated(op), r)
-        return share - opposite, handed - handed_there
+        share, kept = rule(op, r)
+        opposite, kept_there = rule(negated(op), r)
+        return share - opposite, op.each(r) + kept - kept_there
 
     return both

@@ -11,14 +11,13 @@ from clearsight.explainers.common.lrp_rules import (
     Shares,
     box,
     influence,
-    negated,
     negative_part,
     positive_part,
+    positive_total,
     redistribute,
     relevance,
     signed_parts,
     stable,
-    total,
 )
 
 
@@ -55,19 +54,17 @@ def rap(model: Model, x: Tensor, target: Target) -> Tensor:
 
 def relative(op: Linear, r: Tensor) -> Shares:
     """All along the positive parts, in part along the negative ones too; then shifted to the sum that came in."""
-    against = negated(op)
-    helping, hindering = (signed_parts(o, positive_part, negative_part) for o in (op, against))
-    z = total(op, helping)
-    share = redistribute(op, helping, r / stable(z))
-    share += redistribute(against, hindering, r / stable(z + total(against, hindering)))
-    return shifted(share, r, op.pictures)
+    z = positive_total(op)
+    both = z * 2 - (op.z - op.bias)  # what the sizes of all parts add up to
+    share = redistribute(op, signed_parts(op, positive_part, negative_part), r / stable(z))
+    share -= redistribute(op, signed_parts(op, negative_part, positive_part), r / stable(both))
+    return shifted(share, op, r)
 
 
-def shifted(share: Tensor, r: Tensor, pictures: int) -> Shares:
+def shifted(share: Tensor, op: Linear, r: Tensor) -> Shares:
     """Shares with the same taken from each that is not 0, so that in every picture they sum to what r sums to."""
-    each = share.reshape(pictures, -1)
-    nonzero = each != 0
-    number = nonzero.sum(1, keepdim=True)
-    missing = r.reshape(pictures, -1).sum(1, keepdim=True) - each.sum(1, keepdim=True)
-    handed = (r.reshape(pictures, -1) * (number > 0)).view(r.shape)
-    return (each + nonzero * (missing / number.clamp_min(1))).view(share.shape), handed
+    nonzero = share != 0
+    number, came = op.each(nonzero), op.each(r)
+    each = (came - op.each(share)) / number.clamp_min(1)
+    each = each.repeat_interleave(len(share) // op.pictures).view(-1, *[1] * (share.dim() - 1))
+    return share.add_(each).mul_(nonzero), came * (number == 0)

@@ -64,6 +64,7 @@ class Graph:
     marked: fx.Node | None
     owner: Taped = field(repr=False)  # nodes live as long as its graph does
     sizes: list[int] = field(default_factory=list, repr=False)  # bytes that each node adds, for one picture
+    kept: dict[Any, Tensor] = field(default_factory=dict, repr=False)  # what methods have made of its constants
 
     def __call__(self, z: Tensor, rules: Mapping[str, Rule] | None = None) -> Tensor:
         """Logits of normalised pictures z (B, C, *S); differentiable.

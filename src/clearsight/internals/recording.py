@@ -75,26 +75,49 @@ def graph_of(model: Model, x: Tensor, layer: str = "", *, fold: bool = True) -> 
 
     Refused: networks that cannot be recorded, that draw random numbers, or whose operations depend on the picture.
     """
+    graph, wanted = graph_to_check(model, x, layer, fold=fold)
+    if wanted is None:
+        return graph
+    with passes.uncounted(), torch.no_grad():
+        z = model.normalised(x[:1])
+        if same_logits(graph(z), wanted):
+            return graph
+        return _new_graph(model, z, wanted, layer, fold=fold)
+
+
+def graph_to_check(model: Model, x: Tensor, layer: str = "", *, fold: bool = True) -> tuple[Graph, Tensor | None]:
+    """The same, for a method that runs the graph anyway, and what it must give for x[:1]; None where it does.
+
+    That is what the network gives.  Where the graph gives something else (see `same_logits`), `graph_of` records the
+    network again.
+    """
     in_script_reason = in_script(model.net)
     if in_script_reason is not None:
         raise Unrecordable(*in_script_reason)
     coarse = coarse_type(model.net)
     if coarse is not None:
         raise Unrecordable(*too_coarse(coarse, "the shares of its operations"))
-    run = _run_of(model, x, layer)
-    weights = weight_digest(model.net)
-    graphs = _graphs.setdefault(model.net, {})
     with passes.uncounted(), torch.no_grad():
         z = model.normalised(x[:1])
         wanted = model.from_normalised(z.clone())  # forward may write into what it is given
         first_pass.note(model.net, x[:1], wanted)
-        known = graphs.get((*run, fold))
-        if known is not None and known.weights == weights and _same_logits(known.graph, z, wanted, _SAME):
-            return known.graph
-        with uncollected():
-            graph = _graph_of_recording(model, z, wanted, run, fold=fold)
-        graphs[(*run, fold)] = _Bound(graph, weights)
+        known = _graphs.get(model.net, {}).get((*_run_of(model, x, layer), fold))
+        if known is not None and known.weights == weight_digest(model.net):
+            return known.graph, wanted
+        return _new_graph(model, z, wanted, layer, fold=fold), None
+
+
+def _new_graph(model: Model, z: Tensor, wanted: Tensor, layer: str, *, fold: bool) -> Graph:
+    run, weights = _run_of(model, z, layer), weight_digest(model.net)
+    with uncollected():
+        graph = _graph_of_recording(model, z, wanted, run, fold=fold)
+    _graphs.setdefault(model.net, {})[(*run, fold)] = _Bound(graph, weights)
     return graph
+
+
+def same_logits(out: Tensor, wanted: Tensor) -> bool:
+    """Whether a graph gives what the network gives, as near as folded weights do."""
+    return _same(out, wanted, _SAME)
 
 
 def known_graph(model: Model, x: Tensor) -> Graph | None:
@@ -156,7 +179,10 @@ def _named_tensors(net: nn.Module) -> dict[str, Tensor]:
 
 
 def _same_logits(graph: Graph, z: Tensor, wanted: Tensor, close: float) -> bool:
-    out = graph(z)
+    return _same(graph(z), wanted, close)
+
+
+def _same(out: Tensor, wanted: Tensor, close: float) -> bool:
     return out.shape == wanted.shape and torch.allclose(out, wanted, rtol=close, atol=close * float(wanted.abs().max()))
 
 

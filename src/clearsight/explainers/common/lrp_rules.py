@@ -20,7 +20,8 @@ from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Values, word
-from clearsight.internals.recording import graph_of, note_first_pass
+from clearsight.internals.recording import graph_of, graph_to_check, note_first_pass, same_logits
+from clearsight.internals.relu import open_range
 from clearsight.internals.vjp import vjp
 
 aten = torch.ops.aten
@@ -32,6 +33,8 @@ LOST = 1e-2  # what may be missing of the relevance that was put in, as a share 
 
 
 Change = Callable[[Tensor], Tensor]  # weights -> other weights for the same places
+Product = Callable[[Tensor, Change], Tensor]  # of what goes in, or comes back, with weights that are changed first
+Changing = Callable[[Tensor, Change], Tensor]  # weights, and what is to become of them -> other weights
 
 
 def as_is(w: Tensor) -> Tensor:
@@ -46,24 +49,47 @@ def negative_part(w: Tensor) -> Tensor:
     return w.clamp(max=0)
 
 
+def changed(w: Tensor, change: Change) -> Tensor:
+    return change(w)
+
+
+LASTING = frozenset({positive_part, negative_part, torch.abs})  # what becomes of weights in every call
+KEPT = 2**25  # weights of a network that are kept changed, 128 MB
+
+
 @dataclass(frozen=True)
 class Linear:
     """One linear operation, z = forward(x, as_is) + bias; back(s, as_is) is what of s comes back to x.
 
     Both take what is to become of the weights first, as a function of them: large ones are changed block by block.
+    nonnegative: no x is below 0; None where that is not known.  rectified: only ReLUs read z, so that relevance comes
+    back only where z is above 0.  thin: the same from one channel to one, where every output reads all channels.
     """
 
     x: Tensor
     z: Tensor
     bias: Tensor  # of z's shape after broadcasting
-    forward: Callable[[Tensor, Change], Tensor]
-    back: Callable[[Tensor, Change], Tensor]
-    low: Tensor | None = None  # what x is for a black and for a white picture; only where pixels come in
+    forward: Product
+    back: Product
+    pictures: int
+    low: Tensor | None = None  # what x is for one black and one white picture; only where pixels come in
     high: Tensor | None = None
-    pictures: int = 1
+    nonnegative: bool | None = None
+    rectified: bool = False
+    thin: Linear | None = None
+
+    def each(self, t: Tensor) -> Tensor:
+        """The sum for each picture, (B,)."""
+        return _each(t, self.pictures)
 
 
-Shares = tuple[Tensor, Tensor]  # the relevance of x, and how much of z's relevance was handed on to it (of z's shape)
+def _each(t: Tensor, pictures: int) -> Tensor:
+    if len(t) == pictures:  # a reshape would copy what is channels_last
+        return t.sum(tuple(range(1, t.dim())))
+    return t.reshape(pictures, -1).sum(1)
+
+
+Shares = tuple[Tensor, Tensor]  # the relevance of x, and how much of z's relevance in each picture was kept, (B,)
 Rule = Callable[[Linear, Tensor], Shares]
 
 
@@ -100,21 +126,35 @@ class Walk:
             so_far = self.relevance.get(node)
             self.relevance[node] = share if so_far is None else so_far + share
 
-    def absorb(self, r: Tensor, handed: Tensor) -> None:
-        """What of r was not handed on.  Added up at the outputs, so that it says nothing of what the inputs got."""
-        self.kept = self.kept + self._each(r) - self._each(handed)
+    def absorb(self, kept: Tensor) -> None:
+        """What was not handed on, (B,).  Told by the outputs, so that it says nothing of what the inputs got."""
+        self.kept = self.kept + kept
+
+    def changing(self, source: Any) -> Changing:
+        """How the weights of a node are changed; what becomes of them in every call is kept with the graph."""
+        graph = self.graph
+        if source not in graph.constants:
+            return changed
+
+        def run(w: Tensor, change: Change) -> Tensor:
+            key = source, w.storage_offset(), w.shape, change
+            if change in LASTING and key not in graph.kept:
+                if sum(t.numel() for t in graph.kept.values()) + w.numel() > KEPT:
+                    return change(w)
+                graph.kept[key] = change(w)
+            return graph.kept[key] if change in LASTING else change(w)
+
+        return run
 
     def bypassing(self) -> Tensor:
         """What is still on its way when a walk stops at a layer: it went past that by other branches, (B,)."""
         goal = self.stop or self.graph.start
-        left = [self._each(r) for node, r in self.relevance.items() if node is not goal]
+        left = [self.each(r) for node, r in self.relevance.items() if node is not goal]
         return torch.stack(left).sum(0) if left else torch.zeros_like(self.kept)
 
-    def _each(self, t: Tensor) -> Tensor:
+    def each(self, t: Tensor) -> Tensor:
         """The sum for each picture, (B,)."""
-        if len(t) == self.pictures:  # a reshape would copy what is channels_last
-            return t.sum(tuple(range(1, t.dim())))
-        return t.reshape(self.pictures, -1).sum(1)
+        return _each(t, self.pictures)
 
 
 def relevance(
@@ -135,21 +175,28 @@ def relevance(
 
     Refused: networks with operations that have no rule, and maps that have lost relevance.
     """
-    graph = graph_of(model, x[:1], layer)
+    graph, wanted = graph_to_check(model, x[:1], layer)
     if layer and graph.marked is None:
         raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
     together = graph.at_once(model.normalised(x[:1]).to(model.dtype), WORK)
-    batches = [
-        _some(model, graph, x[rows.to(x.device)], target[rows] if together < len(x) else target, rules, layer, start)
-        for rows in torch.split(torch.arange(len(x)), together)
-    ]
+    batches = []
+    for rows in torch.split(torch.arange(len(x)), together):
+        some, asked = (x, target) if together >= len(x) else (x[rows.to(x.device)], target[rows])
+        with torch.no_grad():
+            values = graph.values(model.normalised(some).to(model.dtype))
+            if wanted is not None and not same_logits(values[graph.end][:1], wanted):
+                graph = graph_of(model, x[:1], layer)  # which records the network again
+                values = graph.values(model.normalised(some).to(model.dtype))
+        wanted = None
+        batches.append(_some(model, graph, values, some, asked, rules, layer, start))
     shares, given = zip(*batches, strict=True)
-    return torch.cat(shares), torch.cat(given)
+    return (shares[0], given[0]) if len(batches) == 1 else (torch.cat(shares), torch.cat(given))
 
 
 def _some(
     model: Model,
     graph: Graph,
+    values: Values,
     x: Tensor,
     target: Target,
     rules: Rules,
@@ -157,7 +204,6 @@ def _some(
     start: Callable[[Target, Tensor], Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
-        values = graph.values(model.normalised(x).to(model.dtype))
         logits = values[graph.end].float()
         note_first_pass(model, x, logits)
         begin = parts_of(target, logits) if start is None else start(target, logits)
@@ -258,10 +304,14 @@ def _step(walk: Walk, node: fx.Node, r: Tensor, is_first: bool) -> None:
 
 def stable(z: Tensor, share: float = TINY) -> Tensor:
     """z (B, ...), moved away from 0 by a share of its root mean square in each picture."""
+    return torch.copysign(smallest(z, share), z).add_(z)
+
+
+def smallest(z: Tensor, share: float = TINY) -> Tensor:
+    """How far z (B, ...) is moved away from 0 as a divisor: a share of its root mean square in each picture."""
     places = tuple(range(1, z.dim()))
     norm = torch.linalg.vector_norm(z, dim=places, keepdim=True)
-    size = norm * (share / math.sqrt(max(z[0].numel(), 1))) + max(1e-20, torch.finfo(z.dtype).tiny)
-    return torch.copysign(size, z).add_(z)
+    return norm * (share / math.sqrt(max(z[0].numel(), 1))) + max(1e-20, torch.finfo(z.dtype).tiny)
 
 
 def epsilon(size: float = TINY) -> Rule:
@@ -269,7 +319,7 @@ def epsilon(size: float = TINY) -> Rule:
 
     def rule(op: Linear, r: Tensor) -> Shares:
         s = r / stable(op.z, size)
-        return op.back(s, as_is) * op.x, (op.z - op.bias).mul_(s)
+        return op.back(s, as_is) * op.x, op.each(r) - op.each((op.z - op.bias).mul_(s))
 
     return rule
 
@@ -280,9 +330,9 @@ def alpha_beta(alpha: float) -> Rule:
     def rule(op: Linear, r: Tensor) -> Shares:
         if alpha == 1:
             return positive(op, r)
-        up, handed_up = positive(op, alpha * r)
-        down, handed_down = positive(negated(op), (alpha - 1) * r)
-        return up - down, handed_up - handed_down
+        up, kept_up = positive(op, alpha * r)
+        down, kept_down = positive(negated(op), (alpha - 1) * r)
+        return up - down, kept_up - kept_down
 
     return rule
 
@@ -293,6 +343,7 @@ def negated(op: Linear) -> Linear:
         op,
         z=-op.z,
         bias=-op.bias,
+        rectified=False,
         forward=lambda v, change: op.forward(v, lambda w: change(-w)),
         back=lambda s, change: op.back(s, lambda w: change(-w)),
     )
@@ -300,10 +351,35 @@ def negated(op: Linear) -> Linear:
 
 def positive(op: Linear, r: Tensor) -> Shares:
     """LRP-z+ (alpha 1, beta 0): in proportion to the positive parts alone."""
-    parts = signed_parts(op, positive_part, negative_part)
-    z = total(op, parts)
-    s = r / stable(z + op.bias.clamp(min=0))
-    return redistribute(op, parts, s), z.mul_(s)
+    bias = op.bias.clamp(min=0)
+    z = positive_total(op).add_(bias)
+    size = smallest(z)
+    s = torch.div(r, z.add_(size), out=z)  # no z is below 0
+    return redistribute(op, signed_parts(op, positive_part, negative_part), s), kept_by(op, s, bias + size)
+
+
+def is_nonnegative(op: Linear) -> bool:
+    """Whether no input is below 0, as after a ReLU; true where there are none."""
+    return (not op.x.numel() or bool(op.x.amin() >= 0)) if op.nonnegative is None else op.nonnegative
+
+
+def positive_total(op: Linear) -> Tensor:
+    """The sum of all parts above 0, without the bias; no others' memory.
+
+    Where inputs have both signs, it is half of what all parts and their sizes add up to.  That is one product less than
+    adding up the parts of positive and of negative inputs, and as exact where the sum of all is above 0: only there a
+    ReLU gives any relevance back.
+    """
+    if not op.rectified or is_nonnegative(op):
+        return total(op, signed_parts(op, positive_part, negative_part))
+    return op.forward(op.x.abs(), torch.abs).add_(op.z).sub_(op.bias).mul_(0.5)
+
+
+def kept_by(op: Linear, s: Tensor, keeps: Tensor) -> Tensor:
+    """What biases and stabilisers keep in each picture, (B,): s times their part in the denominators."""
+    if s.dim() > 2 and keeps.dim() == s.dim() and keeps.shape[2:].numel() == 1:
+        s = s.sum(tuple(range(2, s.dim())), keepdim=True)
+    return op.each(s * keeps)
 
 
 Parts = list[tuple[Tensor, Change]]  # inputs, and what becomes of the weights that they meet
@@ -311,7 +387,7 @@ Parts = list[tuple[Tensor, Change]]  # inputs, and what becomes of the weights t
 
 def signed_parts(op: Linear, for_positive: Change, for_negative: Change) -> Parts:
     """Positive and negative inputs with weights of their own.  There often are no negative ones: what a ReLU gave."""
-    if not op.x.numel() or bool(op.x.amin() >= 0):
+    if is_nonnegative(op):
         return [(op.x, for_positive)]
     return [(op.x.clamp(min=0), for_positive), (op.x.clamp(max=0), for_negative)]
 
@@ -352,7 +428,7 @@ def gamma(size: float) -> Rule:
 
         share = redistribute(op, signed_parts(op, more_up, more_down), torch.where(is_positive, s, 0.0))
         share = share + redistribute(op, signed_parts(op, more_down, more_up), torch.where(is_positive, 0.0, s))
-        return share, z.mul_(s)
+        return share, op.each(r) - op.each(z.mul_(s))
 
     return rule
 
@@ -362,25 +438,35 @@ def influence(op: Linear, r: Tensor) -> Shares:
     parts: Parts = [(op.x.abs(), torch.abs)]
     z = total(op, parts)
     s = r / stable(z)
-    return redistribute(op, parts, s), z.mul_(s)
+    return redistribute(op, parts, s), op.each(r) - op.each(z.mul_(s))
 
 
 def flat(op: Linear, r: Tensor) -> Shares:
-    """LRP-flat: the same for every input that the operation reads."""
-    parts: Parts = [(torch.ones_like(op.x), torch.ones_like)]
-    z = total(op, parts)
+    """LRP-flat: the same for every input that the operation reads; so no channel need be looked at by itself."""
+    one = op if op.thin is None else op.thin
+    channels = 1 if op.thin is None else op.x.shape[1]
+    z = one.forward(torch.ones_like(one.x), torch.ones_like).mul_(channels)
     s = r / stable(z)
-    return redistribute(op, parts, s), z.mul_(s)
+    summed = s if op.thin is None else s.sum(1, keepdim=True)
+    share = one.back(summed, torch.ones_like).expand_as(op.x)
+    return share, op.each(r) - op.each(z * s)
 
 
 def box(op: Linear, r: Tensor) -> Shares:
     """LRP-zB: for pixels between black and white, in proportion to x w - low w+ - high w-."""
     assert op.low is not None
     assert op.high is not None
-    parts: Parts = [(op.x - op.low, positive_part), (op.x - op.high, negative_part)]
-    z = total(op, parts)
+    ends = op.forward(op.low, positive_part) + op.forward(op.high, negative_part)  # the same for all pictures
+    low, high, ends = (_of_every_picture(t, op.pictures) for t in (op.low, op.high, ends))
+    z = op.z - (ends + op.bias)
     s = r / stable(z)
-    return redistribute(op, parts, s), z.mul_(s)
+    parts: Parts = [(op.x - low, positive_part), (op.x - high, negative_part)]
+    return redistribute(op, parts, s), op.each(r) - op.each(z.mul_(s))
+
+
+def _of_every_picture(t: Tensor, pictures: int) -> Tensor:
+    """What is the same for every picture, for all of them where each has several rows."""
+    return t if len(t) == 1 else t.repeat(pictures, *[1] * (t.dim() - 1))
 
 
 # --- what the operations are ------------------------------------------------------------------------------------------
@@ -419,12 +505,12 @@ def _linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor, is_fir
     if is_first:
         rule = rules.first
         if rule is box:
-            low, high = (_for_a_flat_picture(walk, source, level) for level in (0.0, 1.0))
+            low, high = (_of_a_flat_picture(walk, source, level) for level in (0.0, 1.0))
             op = replace(op, low=low, high=high)
     if rules.last is not None and node in _last_layers(walk.graph):
         rule = rules.last(rule)
-    share, handed = rule(op, r)
-    walk.absorb(r, handed)
+    share, kept = rule(op, r)
+    walk.absorb(kept)
     walk.add_relevance(source, share)
 
 
@@ -439,24 +525,23 @@ def _as_linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any) -> tuple[Linea
                 "gradient, class-activation or perturbation method"
             )
 
-        def forward(v: Tensor, change: Change) -> Tensor:
-            out: Tensor = aten.convolution.default(v, change(weight), None, *rest)
-            return out
-
-        def back(s: Tensor, change: Change) -> Tensor:
-            out: Tensor = aten.convolution_backward.default(s, x, change(weight), None, *rest, [True, False, False])[0]
-            return out
-
         column = (-1,) + (1,) * (z.dim() - 2)
         added = none if bias is None else bias.view(column)
-        return Linear(x, z, added, forward, back, pictures=walk.pictures), _node(node.args[0])
+        forward, back = _convolving(x, weight, rest, walk.changing(node.args[1]))
+        op = Linear(x, z, added, forward, back, walk.pictures, **_signs(walk.graph, node))
+        if rest[-1] == 1 and not rest[3]:
+            forward, back = _convolving(x[:, :1], weight[:1, :1], rest, changed)
+            op = replace(op, thin=Linear(x[:, :1], z, added, forward, back, walk.pictures))
+        return op, _node(node.args[0])
     added, at = (args[0] * kwargs.get("beta", 1), 1) if name == "addmm" else (none, 0)
     a, b = args[at], args[at + 1]
     if name == "linear":
         added, b = (args[2] if len(args) > 2 and args[2] is not None else none), b.mT
     times = kwargs.get("alpha", 1)
     if node.args[at] in walk.graph.moving:
-        return Linear(a, z, added, *_times(b, times), pictures=walk.pictures), _node(node.args[at])
+        forward, back = _times(b, times, walk.changing(node.args[at + 1]))
+        op = Linear(a, z, added, forward, back, walk.pictures, **_signs(walk.graph, node))
+        return op, _node(node.args[at])
 
     def from_left(v: Tensor, change: Change) -> Tensor:
         out: Tensor = change(a * times) @ v
@@ -466,30 +551,69 @@ def _as_linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any) -> tuple[Linea
         out: Tensor = change(a * times).mT @ s
         return out
 
-    return Linear(b, z, added, from_left, back_to_right, pictures=walk.pictures), _node(node.args[at + 1])
+    return Linear(b, z, added, from_left, back_to_right, walk.pictures), _node(node.args[at + 1])
 
 
-def _times(
-    weight: Tensor, times: float
-) -> tuple[Callable[[Tensor, Change], Tensor], Callable[[Tensor, Change], Tensor]]:
+def _convolving(x: Tensor, weight: Tensor, rest: list[Any], changing: Changing) -> tuple[Product, Product]:
+    """The convolution of things like x, and the way back."""
+
+    def forward(v: Tensor, change: Change) -> Tensor:
+        out: Tensor = aten.convolution.default(v, changing(weight, change), None, *rest)
+        return out
+
+    def back(s: Tensor, change: Change) -> Tensor:
+        weights, wanted = changing(weight, change), [True, False, False]
+        out: Tensor = aten.convolution_backward.default(s, x, weights, None, *rest, wanted)[0]
+        return out
+
+    return forward, back
+
+
+def _times(weight: Tensor, times: float, changing: Changing) -> tuple[Product, Product]:
     """The product with weights (..., m, n) times a number, and the way back; in blocks of outputs."""
     width = max(1, BLOCK * weight.shape[-1] // max(weight.numel(), 1))
     blocks = torch.split(weight, width, -1)
 
-    def changed(block: Tensor, change: Change) -> Tensor:
-        return change(block if times == 1 else block * times)
+    def changed_block(block: Tensor, change: Change) -> Tensor:
+        return changing(block, change) if times == 1 else change(block * times)
 
     def forward(v: Tensor, change: Change) -> Tensor:
-        return torch.cat([v @ changed(block, change) for block in blocks], -1)
+        return torch.cat([v @ changed_block(block, change) for block in blocks], -1)
 
     def back(s: Tensor, change: Change) -> Tensor:
         parts = torch.split(s, width, -1)
-        share = parts[0] @ changed(blocks[0], change).mT
+        share = parts[0] @ changed_block(blocks[0], change).mT
         for part, block in zip(parts[1:], blocks[1:], strict=True):
-            share += part @ changed(block, change).mT
+            share += part @ changed_block(block, change).mT
         return share
 
     return forward, back
+
+
+def _signs(graph: Graph, node: fx.Node) -> dict[str, Any]:
+    """What is known of the signs of a linear operation's input and output."""
+    moving = next(n for n in node.all_input_nodes if n in graph.moving)
+    rectified = node is not graph.end and all(open_range(n) is not None and n.args[0] is node for n in node.users)
+    return {"nonnegative": _is_never_negative(moving) or None, "rectified": rectified}
+
+
+_PASSING = frozenset(
+    {
+        "mark", "clone", "alias", "contiguous", "dropout", "max_pool2d_with_indices", "avg_pool2d", "mean",
+        "_adaptive_avg_pool2d", "reshape", "view"
+    }
+)  # fmt: skip
+
+
+def _is_never_negative(node: Any) -> bool:
+    """Whether a value is seen to have no negative parts: it is what a ReLU gave, or passed on from one."""
+    while isinstance(node, fx.Node):
+        if open_range(node) is not None:
+            return True
+        if word(node) not in _PASSING and not (word(node) == "getitem" and node.args[1] == 0):
+            return False
+        node = node.args[0]
+    return False
 
 
 def _node(a: Any) -> fx.Node:
@@ -528,17 +652,17 @@ def _first_layers(graph: Graph) -> set[fx.Node]:
     return first
 
 
-def _for_a_flat_picture(walk: Walk, node: fx.Node, level: float) -> Tensor:
-    """What a node before the first layer is for a picture of one grey level, black or white."""
+def _of_a_flat_picture(walk: Walk, node: fx.Node, level: float) -> Tensor:
+    """What a node before the first layer is for one picture of one grey level, black or white."""
     z: Tensor = walk.values[walk.graph.start]
     mean, std = (z.new_tensor(v).view(-1, *[1] * (z.dim() - 2)) for v in walk.normal)
-    flat_picture = ((level - mean) / std).expand_as(z)
+    flat_picture = ((level - mean) / std).expand_as(z[:1])
 
     def value(n: fx.Node) -> Any:
         if n is walk.graph.start:
             return flat_picture
         known = {a: value(a) for a in n.all_input_nodes if a in walk.graph.moving}
-        return walk.graph.run(n, known, walk.pictures)
+        return walk.graph.run(n, known, 1)
 
     out: Tensor = value(node)
     return out
@@ -558,7 +682,7 @@ def _sum(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor) -> None:
         first, second = (torch.where(positive, t.clamp(min=0), t.clamp(max=0)) for t in (first, second))
         z = first + second
     s = r / stable(z)
-    walk.absorb(r, s * z)
+    walk.absorb(walk.each(r) - walk.each(s * z))
     walk.add_relevance(a, _like(s * first, args[0]))
     walk.add_relevance(b, _like(s * second, args[1]))
 
@@ -580,7 +704,7 @@ def _average(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor) -> No
         out = run(part)
         s = r_part / stable(out)
         share = share + part * _through(run, part, s)
-        walk.absorb(r_part, s * out)
+        walk.absorb(walk.each(r_part) - walk.each(s * out))
     walk.add_relevance(node.args[0], share)
 
 
@@ -624,6 +748,10 @@ def _item(walk: Walk, node: fx.Node, args: Any, r: Tensor) -> None:
     name = word(parts)
     if name in _UNTOUCHED and number == 0:
         walk.add_relevance(parts.args[0], r)
+    elif name == "max_pool2d_with_indices" and number == 0:
+        settings = [*inner[1:], *([], 0, 1, False)[len(inner) - 2 :]]
+        share = aten.max_pool2d_with_indices_backward.default(r, inner[0], *settings, walk.values[parts][1])
+        walk.add_relevance(parts.args[0], share)
     elif name in _PARTS or name in ("split", "split_with_sizes", "unbind", "chunk", "unsafe_split"):
         share = _through(lambda v: parts.target(v, *inner[1:], **kwargs)[number], inner[0], r)  # type: ignore[operator]
         walk.add_relevance(parts.args[0], share)
