@@ -120,12 +120,12 @@ def same_logits(out: Tensor, wanted: Tensor) -> bool:
     return _same(out, wanted, _SAME)
 
 
-def known_graph(model: Model, x: Tensor) -> Graph | None:
+def known_graph(model: Model, x: Tensor, layer: str = "") -> Graph | None:
     """The folded graph that `graph_of` gave for pictures like x (B, C, *S) and these weights; None if there is none.
 
     Whether the network still runs in that way is not looked at.
     """
-    bound = _graphs.get(model.net, {}).get((*_run_of(model, x, ""), True))
+    bound = _graphs.get(model.net, {}).get((*_run_of(model, x, layer), True))
     return bound.graph if bound is not None and bound.weights == weight_digest(model.net) else None
 
 
@@ -183,7 +183,9 @@ def _same_logits(graph: Graph, z: Tensor, wanted: Tensor, close: float) -> bool:
 
 
 def _same(out: Tensor, wanted: Tensor, close: float) -> bool:
-    return out.shape == wanted.shape and torch.allclose(out, wanted, rtol=close, atol=close * float(wanted.abs().max()))
+    if out.shape != wanted.shape:
+        return False
+    return torch.allclose(out.to(wanted.dtype), wanted, rtol=close, atol=close * float(wanted.abs().max()))
 
 
 def _architecture(net: nn.Module) -> tuple[Any, ...]:

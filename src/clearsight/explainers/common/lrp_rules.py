@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from clearsight.core import diagnostics, passes
+from clearsight.core import diagnostics, first_pass, passes
 from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Values, word
-from clearsight.internals.recording import graph_of, graph_to_check, note_first_pass, same_logits
+from clearsight.internals.layers import activations
+from clearsight.internals.recording import graph_of, graph_to_check, known_graph, note_first_pass, same_logits
 from clearsight.internals.relu import open_range
 from clearsight.internals.vjp import vjp
 
@@ -175,22 +176,59 @@ def relevance(
 
     Refused: networks with operations that have no rule, and maps that have lost relevance.
     """
-    graph, wanted = graph_to_check(model, x[:1], layer)
-    if layer and graph.marked is None:
-        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+    graph, wanted, a = _recorded(model, x, layer)
     together = graph.at_once(model.normalised(x[:1]).to(model.dtype), WORK)
     batches = []
     for rows in torch.split(torch.arange(len(x)), together):
-        some, asked = (x, target) if together >= len(x) else (x[rows.to(x.device)], target[rows])
-        with torch.no_grad():
-            values = graph.values(model.normalised(some).to(model.dtype))
-            if wanted is not None and not same_logits(values[graph.end][:1], wanted):
-                graph = graph_of(model, x[:1], layer)  # which records the network again
-                values = graph.values(model.normalised(some).to(model.dtype))
+        whole = together >= len(x)
+        some, asked = (x, target) if whole else (x[rows.to(x.device)], target[rows])
+        given = a if whole or a is None else a[rows.to(a.device)]
+        values = _values(model, graph, some, given)
+        if wanted is not None and not same_logits(values[graph.end][: len(wanted)], wanted[: len(some)]):
+            graph = graph_of(model, x[:1], layer)  # which records the network again
+            values = _values(model, graph, some, given)
         wanted = None
         batches.append(_some(model, graph, values, some, asked, rules, layer, start))
-    shares, given = zip(*batches, strict=True)
-    return (shares[0], given[0]) if len(batches) == 1 else (torch.cat(shares), torch.cat(given))
+    shares, inputs = zip(*batches, strict=True)
+    return (shares[0], inputs[0]) if len(batches) == 1 else (torch.cat(shares), torch.cat(inputs))
+
+
+def _recorded(model: Model, x: Tensor, layer: str) -> tuple[Graph, Tensor | None, Tensor | None]:
+    """The graph; what it must give for the first pictures, where that is to be seen; and what the layer gives for x.
+
+    For a layer that everything behind it comes from, the network itself runs the pictures, and the graph no more than
+    what is behind.
+    """
+    if not layer:
+        return *graph_to_check(model, x[:1]), None
+    graph = known_graph(model, x, layer) or graph_of(model, x[:1], layer)
+    if graph.marked is None:
+        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+    if _behind(graph) is None:
+        return *graph_to_check(model, x[:1], layer), None
+    a, logits = activations(model, x, layer)
+    first_pass.note(model.net, x, logits)
+    return graph, logits, a
+
+
+def _values(model: Model, graph: Graph, x: Tensor, a: Tensor | None) -> Values:
+    """The values of all nodes; of those behind the marked layer, where it is told what that gives."""
+    behind = None if a is None else _behind(graph)
+    with torch.no_grad():
+        if a is None or behind is None or graph.marked is None:
+            return graph.values(model.normalised(x).to(model.dtype))
+        return graph.follow(behind, {graph.marked: a.to(model.dtype)}, len(x))
+
+
+def _behind(graph: Graph) -> list[fx.Node] | None:
+    """The nodes to run, given the marked layer's output; None where the scores come from elsewhere too."""
+    found = {graph.marked}
+    for node in graph.nodes:
+        if node in graph.moving and all(n in found for n in node.all_input_nodes if n in graph.moving):
+            found.add(node)
+    return (
+        [n for n in graph.nodes if n in found - {graph.marked} or n not in graph.moving] if graph.end in found else None
+    )
 
 
 def _some(
