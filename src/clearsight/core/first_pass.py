@@ -1,4 +1,4 @@
-"""The logits of pictures, from the first pass that a method makes over them."""
+"""The logits of pictures, from the first passes that a method makes over them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,28 @@ from torch import Tensor, nn
 
 @dataclass(eq=False)
 class FirstPass:
-    """Pictures x (B, C, *S) whose logits (B, K) are wanted; None until a pass over just these was made."""
+    """Pictures x (B, C, *S) whose logits (B, K) are wanted, and of which of them they are known, bool (B,)."""
 
     net: nn.Module
     x: Tensor
-    logits: Tensor | None = None
+    known: Tensor
+    rows: Tensor | None = None
+    reached: int = 0  # the picture after the last one that was noted
+
+    @property
+    def logits(self) -> Tensor | None:
+        """The logits of all pictures; None until passes over all of them were made."""
+        return self.rows if bool(self.known.all()) else None
+
+    def take(self, at: int, logits: Tensor, sure: Tensor) -> None:
+        """Keep logits (n, K) of the pictures from one on, where they are sure, bool (n,), and not known yet."""
+        if self.rows is None:
+            self.rows = logits.new_zeros((len(self.x), *logits.shape[1:]))
+        here = slice(at, at + len(logits))
+        new = sure & ~self.known[here]
+        self.rows[here][new] = logits[new]
+        self.known[here] |= sure
+        self.reached = max(self.reached, at + len(logits))
 
 
 _awaited: ContextVar[FirstPass | None] = ContextVar("awaited", default=None)
@@ -25,8 +42,8 @@ _awaited: ContextVar[FirstPass | None] = ContextVar("awaited", default=None)
 
 @contextmanager
 def awaiting(net: nn.Module, x: Tensor) -> Iterator[FirstPass]:
-    """Inside, the first pass of the network over x is noted."""
-    first = FirstPass(net, x)
+    """Inside, the first pass of the network over x, or over parts of it in their order, is noted."""
+    first = FirstPass(net, x, torch.zeros(len(x), dtype=torch.bool, device=x.device))
     token = _awaited.set(first)
     try:
         yield first
@@ -34,10 +51,19 @@ def awaiting(net: nn.Module, x: Tensor) -> Iterator[FirstPass]:
         _awaited.reset(token)
 
 
-def note(net: nn.Module, x: Tensor, logits: Tensor) -> None:
-    """Tell that a network gave these logits (B, K) for pixels x (B, C, *S)."""
+def note(net: nn.Module, x: Tensor, logits: Tensor, sure: Tensor | None = None) -> None:
+    """Tell that a network gave these logits (B, K) for pixels x (B, C, *S).
+
+    sure: bool (B,), the pictures whose top class they leave no doubt about; by default all.
+    """
     first = _awaited.get()
-    if first is None or first.logits is not None or first.net is not net:
+    if first is None or first.net is not net or bool(first.known.all()):
         return
-    if x.shape == first.x.shape and x.device == first.x.device and torch.equal(x.detach(), first.x):
-        first.logits = logits.detach()
+    if x.shape[1:] != first.x.shape[1:] or x.device != first.x.device:
+        return
+    for at in {0, first.reached}:
+        if torch.equal(x.detach(), first.x[at : at + len(x)]):
+            first.take(
+                at, logits.detach().to(x.device), torch.ones_like(first.known)[: len(x)] if sure is None else sure
+            )
+            break

@@ -130,7 +130,7 @@ def known_graph(model: Model, x: Tensor, layer: str = "") -> Graph | None:
 
 
 def note_first_pass(model: Model, x: Tensor, logits: Tensor) -> None:
-    """Tell the logits (B, K) that a graph gave for pixels x (B, C, *S), where they leave no doubt about the top class.
+    """Tell the logits (B, K) that a graph gave for pixels x (B, C, *S), and where they leave a doubt on the top class.
 
     They are the network's up to what `graph_of` lets pass.  Only a classifier has a top class.
     """
@@ -138,8 +138,7 @@ def note_first_pass(model: Model, x: Tensor, logits: Tensor) -> None:
         return
     best = logits.detach().topk(min(2, logits.shape[1]), 1).values
     doubt = 2 * _SAME * logits.detach().abs().amax(1)
-    if bool((best[:, 0] - best[:, -1] > doubt).all()):
-        first_pass.note(model.net, x, logits)
+    first_pass.note(model.net, x, logits, best[:, 0] - best[:, -1] > doubt)
 
 
 def is_recorded(model: Model, x: Tensor, layer: str = "") -> bool:

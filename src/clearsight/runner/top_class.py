@@ -6,41 +6,56 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from clearsight.core.first_pass import FirstPass, awaiting
 from clearsight.core.model import Model
 from clearsight.core.passes import uncounted
-from clearsight.core.targets import ClassScore, Of
+from clearsight.core.targets import ClassScore, Of, Rows
 from clearsight.internals.scores import finite, scores
 
 
 class TopClass(ClassScore):
     """The logit of each picture's top class.
 
-    Which class that is, is asked when it is needed.  By then most methods have run the pictures; for the others one
-    more pass is made, which is not counted as theirs.
+    Which class that is, is asked when it is needed.  By then most methods have run the pictures; for the others, and
+    for pictures about which their pass left a doubt, one more pass is made, which is not counted as theirs.
     """
 
     of: Of
 
-    def __init__(self, model: Model, first: FirstPass) -> None:
+    def __init__(self, model: Model, first: FirstPass, rows: Tensor) -> None:
         object.__setattr__(self, "_model", model)
         object.__setattr__(self, "_first", first)
+        object.__setattr__(self, "_rows", rows)  # (n,), the pictures that it is about
         object.__setattr__(self, "of", "logit")
+
+    def __getitem__(self, rows: Rows) -> ClassScore:
+        first: FirstPass = self.__dict__["_first"]
+        own: Tensor = self.__dict__["_rows"]
+        if int(own.max()) < first.reached:  # a pass was made over them: they are asked about together, and once
+            return super().__getitem__(rows)
+        return TopClass(self.__dict__["_model"], first, own[rows])
 
     @cached_property
     def index(self) -> Tensor:
         first: FirstPass = self.__dict__["_first"]
         model: Model = self.__dict__["_model"]
-        if first.logits is not None:
-            return finite(model, first.logits.float().cpu()).argmax(1)
-        with uncounted():
-            return scores(model, first.x).argmax(1)
+        rows: Tensor = self.__dict__["_rows"].to(first.x.device)
+        found = torch.zeros(len(rows), dtype=torch.long)
+        known = first.known[rows]
+        if bool(known.any()):
+            assert first.rows is not None
+            found[known.cpu()] = finite(model, first.rows[rows[known]].float().cpu()).argmax(1)
+        if not bool(known.all()):
+            with uncounted():
+                found[~known.cpu()] = scores(model, first.x[rows[~known]]).argmax(1)
+        return found
 
 
 @contextmanager
 def top_class_of(model: Model, x: Tensor) -> Iterator[TopClass]:
     """The top class of pictures x (B, C, *S), to be asked for inside."""
     with awaiting(model.net, x) as first:
-        yield TopClass(model, first)
+        yield TopClass(model, first, torch.arange(len(x)))
