@@ -11,9 +11,9 @@ from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.completeness import note_or_refuse, size_of
 from clearsight.explainers.common.rescale import slope
-from clearsight.explainers.common.rescale_rules import rules
-from clearsight.internals.graph import Graph
-from clearsight.internals.recording import graph_of, note_first_pass
+from clearsight.explainers.common.rescale_rules import fits_every_picture, rules
+from clearsight.internals.graph import Graph, Values
+from clearsight.internals.recording import graph_of, graph_to_check, note_first_pass, same_logits
 from clearsight.internals.vjp import vjp
 
 _INSTEAD = {
@@ -51,31 +51,49 @@ def deep_lift(model: Model, x: Tensor, target: Target, *, baseline: float = 0.0)
     >>> [round(v, 4) for v in m.flatten().tolist()]
     [1.3333, 0.6667]
     """
-    graph = graph_of(model, x[:1])
-    some = graph.at_once(model.normalised(x[:1]).to(model.dtype), work=4, copies=2)  # with its baseline
-    if some >= len(x):
-        return _some(model, graph, x, target, baseline)
-    parts = torch.split(torch.arange(len(x)), some)
-    return torch.cat([_some(model, graph, x[rows.to(x.device)], target[rows], baseline) for rows in parts])
+    graph, wanted = graph_to_check(model, x[:1])
+    before = _before(model, graph, x[:1], baseline)
+    alike = fits_every_picture(graph, before)
+    z = model.normalised(x[:1]).to(model.dtype)
+    together = graph.at_once(z, work=4, more=1) if alike else graph.at_once(z, work=4, copies=2)
+    maps = []
+    for rows in torch.split(torch.arange(len(x)), together):
+        some, asked = (x, target) if len(rows) == len(x) else (x[rows.to(x.device)], target[rows])
+        if not alike:
+            before = _before(model, graph, some, baseline)
+        p = some.detach().requires_grad_()
+        out = _run(model, graph, p, before, 1 if alike else len(p))
+        if wanted is not None and not same_logits(out[:1].detach(), wanted):
+            graph_of(model, x[:1])  # which records the network again
+            return deep_lift(model, x, target, baseline=baseline)
+        wanted = None
+        note_first_pass(model, some, out)
+        maps.append(_map(model, p, out, before[graph.end], asked, baseline))
+    return maps[0] if len(maps) == 1 else torch.cat(maps)
 
 
-def _some(model: Model, graph: Graph, x: Tensor, target: Target, baseline: float) -> Tensor:
-    base = torch.full_like(x, baseline)
+def _before(model: Model, graph: Graph, x: Tensor, baseline: float) -> Values:
+    """All values of the baseline, as many times as there are pictures x."""
     with torch.no_grad():
-        before = graph.values(model.normalised(base).to(model.dtype))
+        before = graph.values(model.normalised(torch.full_like(x, baseline)).to(model.dtype))
     if not bool(before[graph.end].isfinite().all()):
         raise Refused(
             f"deep-lift: the scores of the baseline, a flat picture of {baseline:g}, are not finite: give another "
             "baseline="
         )
-    p = x.detach().requires_grad_()
+    return before
+
+
+def _run(model: Model, graph: Graph, p: Tensor, before: Values, pictures: int) -> Tensor:
     with torch.enable_grad():
-        out = graph(model.normalised(p).to(model.dtype), rules(graph, before, len(x)))
-    note_first_pass(model, p, out)
-    logits, baseline_logits = out.detach().float(), before[graph.end].float()
+        return graph(model.normalised(p).to(model.dtype), rules(graph, before, pictures))
+
+
+def _map(model: Model, p: Tensor, out: Tensor, before: Tensor, target: Target, baseline: float) -> Tensor:
+    logits, baseline_logits = out.detach().float(), before.float().expand_as(out)
     g = vjp(out, p, slope(target, logits, baseline_logits))
-    maps = (g * (x - baseline)).sum(1)
     with torch.no_grad():
+        maps = (g * (p - baseline)).sum(1)
         change = target(logits) - target(baseline_logits)
         missing = maps.flatten(1).sum(1, dtype=torch.float64) - change
     size = size_of(target, logits, baseline_logits)

@@ -82,10 +82,11 @@ class Graph:
         passes.note(len(z))
         return self.follow(self.nodes, {self.start: z}, len(z))
 
-    def at_once(self, z: Tensor, work: int, copies: int = 1) -> int:
+    def at_once(self, z: Tensor, work: int, copies: int = 1, more: int = 0) -> int:
         """How many pictures like z (1, C, *S), normalised, may be run with all their values kept: as BYTES hold.
 
         copies: how often each value is kept.  work: what a node needs while it is worked on, in tensors of its size.
+        more: pictures whose values are kept as well.
         """
         if not self.sizes:
             with torch.no_grad(), passes.uncounted():
@@ -97,7 +98,7 @@ class Graph:
                 self.sizes.append(sum(t.untyped_storage().nbytes() for at, t in storages.items() if at not in counted))
                 counted |= storages.keys()
         most = max(copies * total + work * new for total, new in zip(accumulate(self.sizes), self.sizes, strict=True))
-        return max(1, BYTES // max(most, 1))
+        return max(1, (BYTES - more * sum(self.sizes)) // max(most, 1))
 
     def follow(
         self,

@@ -18,6 +18,8 @@ from clearsight.internals.vjp import vjp
 STEPS = 1024  # points on the line between the logits of a picture and of its baseline
 AT_ONCE = 64  # of them
 ELEMENTS = 2**20  # numbers that go through the target at once
+NOTHING = 1e-35  # smaller than the last digit of any difference
+IN_CACHE = 2**16  # numbers on which several steps are taken together
 SPREAD = 16  # points that tell whether the slope is the same all along
 
 
@@ -72,15 +74,58 @@ class _Curve(torch.autograd.Function):
         return grads[0] * torch.where(still, derivative, rise), None, None
 
 
+class _Opened(torch.autograd.Function):
+    """A ReLU or ReLU6 like a curve: differences of what it gives are exact, so only no change at all is special."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, was: Tensor, out: Tensor, was_out: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x, was, out, was_out)
+        ctx.bounds = low, high
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, was, out, was_out = ctx.saved_tensors
+        return _risen(grads[0], x, was, out, was_out, *ctx.bounds), *[None] * 5
+
+
+def _risen(g: Tensor, x: Tensor, was: Tensor, out: Tensor, was_out: Tensor, low: float, high: float) -> Tensor:
+    """g times the change of a ReLU over the change of its input; (B, ...), of the baseline perhaps (1, ...).
+
+    Where nothing changes, a number that is nothing beside any other makes it the ReLU's own slope.  It goes piece by
+    piece, because the steps on what stays in the cache take a part of the time of those on all.
+    """
+    places_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    now = [t[:1] if t.stride(0) == 0 else t for t in (g, x, out, was, was_out)]
+    now = [t.permute(0, 2, 3, 1) for t in now] if places_last else now
+    rise = torch.empty_like(now[1], memory_format=torch.contiguous_format)
+    rows, width = len(x), max(rise[:1].numel(), 1)
+    flat = [t.expand(len(t), *rise.shape[1:]).reshape(len(t), width) for t in (rise, *now)]
+    some = max(1, IN_CACHE // width)
+    change, own, nothing = x.new_full((3, min(some * width, IN_CACHE)), NOTHING)
+    for first in range(0, rows, some):
+        parts = [t[first : first + some] if len(t) == rows else t for t in flat]
+        for r, back, now_in, now_out, was_in, was_out in zip(*(t.split(IN_CACHE, 1) for t in parts), strict=True):
+            by, slope_here, least = (t[: r.numel()].view(r.shape) for t in (change, own, nothing))
+            torch.ops.aten.hardtanh_backward.grad_input(least, now_in, low, high, grad_input=slope_here)
+            torch.sub(now_in, was_in, out=by).add_(NOTHING)
+            torch.sub(now_out, was_out, out=r).add_(slope_here).div_(by).mul_(back)
+    return rise.permute(0, 3, 1, 2) if places_last else rise
+
+
 class _Peaks(torch.autograd.Function):
     """Max-pooling: what it gains goes to the place that wins now, what it loses to the one that won before."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, was: Tensor, fn: Callable[[Tensor], tuple[Tensor, Tensor]]
+        ctx: Any,
+        x: Tensor,
+        was: Tensor,
+        fn: Callable[[Tensor], tuple[Tensor, Tensor]],
+        result: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor]:
         out, index = fn(x)
-        ctx.save_for_backward(x, was, out, index, *fn(was))
+        ctx.save_for_backward(x, was, out, index, *(t.expand_as(out) for t in result))
         ctx.mark_non_differentiable(index)
         return out, index
 
@@ -97,7 +142,7 @@ class _Peaks(torch.autograd.Function):
             total.scatter_add_(-1, at, g * torch.where(gain == 0, 0.0, gain / torch.where(by == 0, 1.0, by)))
         same = (new == old) & (at_new == at_old) & (change.gather(-1, at_new) == 0)
         total.scatter_add_(-1, at_new, g * same)
-        return total.view_as(ctx.saved_tensors[0]), None, None
+        return total.view_as(ctx.saved_tensors[0]), None, None, None
 
 
 def valued(sloped: Tensor, value: Tensor) -> Tensor:
@@ -111,9 +156,20 @@ def curve(x: Tensor, was: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
     return out
 
 
-def peaks(x: Tensor, was: Tensor, fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Max-pooling of x (B, C, *s), and the places of the winners, counted over all of *s."""
-    out: tuple[Tensor, Tensor] = _Peaks.apply(x, was, fn)
+def opened(x: Tensor, was: Tensor, out: Tensor, was_out: Tensor, low: float, high: float) -> Tensor:
+    """A ReLU of x, open between two values, given what it gives for both."""
+    result: Tensor = _Opened.apply(x, was, out.detach(), was_out, low, high)
+    return result
+
+
+def peaks(
+    x: Tensor,
+    was: Tensor,
+    fn: Callable[[Tensor], tuple[Tensor, Tensor]],
+    result: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Max-pooling of x (B, C, *s), and the places of the winners, counted over all of *s; result: fn of was."""
+    out: tuple[Tensor, Tensor] = _Peaks.apply(x, was, fn, fn(was) if result is None else result)
     return out
 
 

@@ -19,6 +19,7 @@ from clearsight.explainers.common.rescale import (
     length,
     log_softmax,
     log_sum_exp,
+    opened,
     peaks,
     product,
     quotient,
@@ -27,6 +28,7 @@ from clearsight.explainers.common.rescale import (
     valued,
 )
 from clearsight.internals.graph import Graph, Rule, Values, word
+from clearsight.internals.relu import RELUS, open_range
 from clearsight.internals.tape import kind_of
 
 Args = tuple[Any, ...]
@@ -35,7 +37,7 @@ aten = torch.ops.aten
 
 
 def rules(graph: Graph, before: Values, pictures: int) -> dict[str, Rule]:
-    """How to run each operation of a graph, given all values of the baseline, as many times as there are pictures.
+    """How to run each operation of a graph, given all values of the baseline, so many times.
 
     Refused: a graph with an operation that has no rule, or that works in a way its rule does not know.
     """
@@ -46,6 +48,9 @@ def rules(graph: Graph, before: Values, pictures: int) -> dict[str, Rule]:
     def with_baseline(rule: Callable[..., Any]) -> Rule:
         def run(graph: Graph, node: fx.Node, args: Args, kwargs: Options) -> Any:
             was, _ = graph.arguments(node, before, pictures)
+            was = tuple(_as_many(b, a) for b, a in zip(was, args, strict=True))
+            if rule in _BY_RESULT:
+                return rule(graph, node, args, kwargs, was, before[node])
             return rule(graph, node, args, kwargs, was)
 
         return run
@@ -53,6 +58,28 @@ def rules(graph: Graph, before: Values, pictures: int) -> dict[str, Rule]:
     names = {word(node) for node in graph.nodes if node in graph.moving}
     chosen = {name: _RULES.get(name, _by_itself) for name in names if name not in _LINEAR}
     return {name: with_baseline(rule) for name, rule in chosen.items()}
+
+
+def fits_every_picture(graph: Graph, before: Values) -> bool:
+    """Whether the values of one picture can stand beside those of several: all have an axis of pictures alone.
+
+    They have none where pictures share an axis with something else, as the windows of all pictures do.
+    """
+    for node in graph.moving:
+        value, recorded = before.get(node), kind_of(node)  # in a run of two pictures
+        if isinstance(value, Tensor) and recorded is not None:
+            if any(one != two and one != 1 for one, two in zip(value.shape, recorded.shape, strict=True)):
+                return False
+        elif isinstance(value, Tensor) and len(value) != 1:
+            return False
+    return True
+
+
+def _as_many(was: Any, now: Any) -> Any:
+    """The baseline's value, seen as many times as there are pictures."""
+    if isinstance(was, Tensor) and isinstance(now, Tensor) and was.shape != now.shape:
+        return was.expand_as(now)
+    return was
 
 
 def _knows(graph: Graph, node: fx.Node, before: Values, pictures: int) -> None:
@@ -120,6 +147,16 @@ def _over_the_batch(node: fx.Node, before: Values, pictures: int) -> bool:
 # --- rules: graph, node, its arguments and options, its arguments for the baseline ------------------------------------
 
 
+def _rectified(_graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: Args, result: Tensor) -> Any:
+    """A ReLU, or a ReLU6; the result is the baseline's."""
+    bounds, run = open_range(node), node.target
+    assert callable(run)
+    out = run(*args, **kwargs)
+    return (
+        _by_itself(_graph, node, args, kwargs, was) if bounds is None else opened(args[0], was[0], out, result, *bounds)
+    )
+
+
 def _by_itself(graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: Args) -> Any:
     """A function of each number."""
     (at,) = _moving(graph, node)
@@ -185,9 +222,10 @@ def _max_or_min(graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: A
     return (_of_two if two else _extreme)(graph, node, args, kwargs, was)
 
 
-def _pooled(_graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: Args) -> Any:
+def _pooled(_graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: Args, result: Any) -> Any:
+    """Max-pooling; the result is the baseline's."""
     run: Any = node.target
-    return peaks(args[0], was[0], lambda v: run(v, *args[1:], **kwargs))
+    return peaks(args[0], was[0], lambda v: run(v, *args[1:], **kwargs), result)
 
 
 def _extreme(_graph: Graph, node: fx.Node, args: Args, _kwargs: Options, was: Args) -> Any:
@@ -325,8 +363,10 @@ def _through(_graph: Graph, _node: fx.Node, args: Args, _kwargs: Options, _was: 
     return args[0].clone()
 
 
+_BY_RESULT = (_rectified, _pooled)  # rules that read what the baseline gave, too
 _SOFTMAX = ("_softmax", "_safe_softmax")
 _RULES: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(RELUS, _rectified),
     **dict.fromkeys(("mul", "bmm", "mm", "matmul"), _product),
     **dict.fromkeys(("addmm", "baddbmm"), _added_product),
     "convolution": _convolution,
