@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clearsight.core.targets import Target
+from clearsight.core.targets import ClassScore, Target
 from clearsight.internals.vjp import vjp
 
 STEPS = 1024  # points on the line between the logits of a picture and of its baseline
 AT_ONCE = 64  # of them
 ELEMENTS = 2**20  # numbers that go through the target at once
 NOTHING = 1e-35  # smaller than the last digit of any difference
-IN_CACHE = 2**16  # numbers on which several steps are taken together
+IN_CACHE = 2**17  # numbers on which several steps are taken together
 SPREAD = 16  # points that tell whether the slope is the same all along
 
 
@@ -27,8 +27,10 @@ def slope(target: Target, logits: Tensor, baseline_logits: Tensor) -> Tensor:
     """The target's mean gradient on the straight line between two sets of outputs (B, ...), by the midpoint rule.
 
     Outputs of many numbers go through the target a few at a time.  Where the gradient is the same at the first few of
-    the points, spread over the line, it is taken for that of all: a logit's is the same everywhere.
+    the points, spread over the line, it is taken for that of all.  A logit's is the same everywhere.
     """
+    if isinstance(target, ClassScore) and target.of in ("logit", "value"):
+        return _slopes(target, logits, baseline_logits, [0], 1)[0]
     some = max(1, min(AT_ONCE, ELEMENTS // logits.numel()))
     if some < AT_ONCE:
         slopes = torch.stack([_slopes(target, logits, baseline_logits, [k], SPREAD)[0] for k in range(SPREAD)])
@@ -134,14 +136,13 @@ class _Peaks(torch.autograd.Function):
         places = ctx.saved_tensors[0].dim() - 2
         x, was, new, at_new, old, at_old = (t.flatten(-places) for t in ctx.saved_tensors)
         g = grads[0].flatten(-places)
-        change = x - was
         total = torch.zeros_like(x)
         top = torch.maximum(new, old)
-        for gain, at in ((top - old, at_new), (new - top, at_old)):
-            by = change.gather(-1, at)
-            total.scatter_add_(-1, at, g * torch.where(gain == 0, 0.0, gain / torch.where(by == 0, 1.0, by)))
-        same = (new == old) & (at_new == at_old) & (change.gather(-1, at_new) == 0)
-        total.scatter_add_(-1, at_new, g * same)
+        by_new, by_old = new - was.gather(-1, at_new), x.gather(-1, at_old) - old  # changes where they won
+        still = by_new == 0
+        gained = (top - old).div_(by_new.masked_fill_(still, 1.0)).add_(still & (at_new == at_old))
+        total.scatter_add_(-1, at_new, gained.mul_(g))
+        total.scatter_add_(-1, at_old, (new - top).div_(by_old.masked_fill_(by_old == 0, 1.0)).mul_(g))
         return total.view_as(ctx.saved_tensors[0]), None, None, None
 
 
