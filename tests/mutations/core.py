@@ -303,8 +303,16 @@ CORE = [
     ),
     ("core/method_files.py", 'if k.arg != "validate"', "if k.arg == 'paper'", "method_files"),
     ("models/model_words.py", "if not is_run(Path(words)):", "if False:", "no_run_folder_is_refused"),
-    ("core/first_pass.py", "x.device == first.x.device and torch.equal(x.detach(), first.x)", "True", "top_class"),
-    ("core/first_pass.py", "first.logits is not None or first", "first", "top_class"),
+    (
+        "core/first_pass.py",
+        "torch.equal(x.detach(), first.x[at : at + len(x)])",
+        "len(x) == len(first.x)",
+        "top_class",
+    ),
+    ("core/first_pass.py", "self.known[here] |= sure", "self.known[here] |= True", "top_class"),
+    ("core/first_pass.py", "self.reached = max(self.reached, at + len(logits))", "pass", "top_class"),
+    ("runner/top_class.py", "if int(own.max()) < first.reached:", "if True:", "top_class"),
+    ("runner/top_class.py", "if int(own.max()) < first.reached:", "if False:", "top_class"),
     ("runner/run.py", "folded_back(model.net):", "nullcontext():", "test_input_convolution"),
     *[
         ("internals/input_convolution.py", old, new, "test_input_convolution")
@@ -326,10 +334,20 @@ CORE = [
         ]
     ],
     ("core/first_pass.py", "or first.net is not net", "", "top_class"),
-    ("runner/top_class.py", "if first.logits is not None:", "if False:", "top_class"),
+    ("runner/top_class.py", "known = first.known[rows]", "known = first.known[rows] & False", "top_class"),
     ("internals/recording.py", "best[:, 0] - best[:, -1] > doubt", "doubt > -1", "top_class"),
-    ("internals/recording.py", "        first_pass.note(model.net, x, logits)\n", "        pass\n", "top_class"),
-    ("runner/top_class.py", "finite(model, first.logits.float().cpu())", "first.logits.float().cpu()", "top_class"),
+    (
+        "internals/recording.py",
+        "first_pass.note(model.net, x, logits, best[:, 0] - best[:, -1] > doubt)",
+        "pass",
+        "top_class",
+    ),
+    (
+        "runner/top_class.py",
+        "finite(model, first.rows[rows[known]].float().cpu())",
+        "first.rows[rows[known]]",
+        "top_class",
+    ),
     ("runner/top_class.py", "with uncounted():", "if True:", "top_class"),
     ("core/methods.py", "if entries and line.startswith", "if False and line.startswith", "test_args_block"),
     ("core/methods.py", 'line.startswith(" " * 5)', 'line.startswith(" " * 4)', "test_args_block"),

@@ -1,15 +1,20 @@
 """The numbers of contrastive LRP, RAP and Relevance-CAM: by slow replicas of their formulas and by hand."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
+from clearsight.explainers.common import lrp_rules
+from clearsight.internals.recording import graph_of, known_graph
 from clearsight.runner.run import explain
 from clearsight.testing import linear, pooled
 from relevancenets import NETS, Run, bent, built, made, rule, seeded, stages, way_back
@@ -225,3 +230,110 @@ def test_relevance_cam_needs_maps():
     twice, y = made(lambda: Run(lambda s, z: s.b(s.b(s.a(z))).mean((2, 3)), a=nn.Conv2d(2, 3, 1), b=nn.Conv2d(3, 3, 1)))
     with pytest.raises(Refused, match="runs more than once"):
         explain(twice, y, "relevance-cam(layer=b)", ClassScore(0))
+
+
+# --- what the rules run -----------------------------------------------------------------------------------------------
+
+
+def branchless() -> nn.Module:
+    """Its second convolution reads values of both signs, and only a ReLU reads what it gives."""
+    return Run(
+        lambda s, x: s.d(s.c(s.b(s.a(x)).relu()).relu().mean((2, 3))),
+        a=nn.Conv2d(2, 4, 3), b=nn.Conv2d(4, 6, 3), c=nn.Conv2d(6, 5, 3), d=nn.Linear(5, 3),
+    )  # fmt: skip
+
+
+def products(model: Classifier, x: Tensor, call: str) -> tuple[float, float]:
+    """What a later call runs of convolutions, forward and back, in multiply-adds of the network's own for x."""
+    counts = []
+    for run in (lambda: model(x), lambda: explain(model, x, call, ClassScore(0)), lambda: explain(model, x, call)):
+        with FlopCounterMode(display=False) as counter:
+            run()
+        counts.append({packet.__name__: n for packet, n in counter.get_flop_counts()["Global"].items()})
+    whole, _, found = counts
+    return tuple(found.get(name, 0) / whole["convolution"] for name in ("convolution", "convolution_backward"))
+
+
+@pytest.mark.parametrize(
+    ("call", "forwards", "backwards"),
+    [  # as shares of a pass: a has 0.29, b 0.47 and c 0.24.  The pass, and one picture of three to see that it holds
+        ("lrp", (1 / 8, 1, 1), (1 / 8, 2, 1)),  # flat one channel of 2 x 4; z+ of both signs one sum, two ways back
+        ("contrastive-lrp", (2 / 3, 1, 1), (2, 2, 1)),  # zB black and white once for all
+        ("rap", (2 / 3, 1, 1), (2, 4, 2)),  # P gives N too
+        ("relevance-cam", (0, 0, 0), (0, 0, 0)),  # nothing before the layer; what checks the recording is the pass
+        ("deep-lift", (1 / 3, 1 / 3, 1 / 3), (1, 1, 1)),  # the flat picture once for all
+    ],
+)
+def test_no_more_is_run_than_the_formula_needs(call, forwards, backwards):
+    model, x = made(branchless, (12, 12))
+    sizes = np.array([72 * 100, 216 * 64, 270 * 36]) / (72 * 100 + 216 * 64 + 270 * 36)
+    forward, back = products(model, x, call)
+    check = 0 if call == "relevance-cam" else 1 / 3
+    assert 1 + check + sizes @ forwards == pytest.approx(forward, abs=1e-6)
+    assert sizes @ backwards == pytest.approx(back, abs=1e-6)
+
+
+@pytest.mark.parametrize("call", ["lrp", "rap", "lrp(composite=alpha-beta)", "contrastive-lrp(kind=clrp2)"])
+def test_a_sum_of_one_sign_is_the_same_with_one_product_less(call, monkeypatch):
+    model, x = made(branchless, (12, 12))
+    found = explain(model, x, call, ClassScore(1)).maps
+    monkeypatch.setattr(lrp_rules, "_signs", lambda *_: {})
+    torch.testing.assert_close(found, explain(model, x, call, ClassScore(1)).maps, rtol=1e-6, atol=1e-8)
+
+
+def test_changed_weights_are_kept_up_to_a_size_and_no_longer_than_the_weights_stay(monkeypatch):
+    model, x = made(branchless, (12, 12), seed=1)
+    found = explain(model, x, "rap", ClassScore(1)).maps
+    graph = known_graph(model, x)
+    assert graph is not None
+    kept = {key: t.clone() for key, t in graph.kept.items()}
+    assert kept
+    monkeypatch.setattr(lrp_rules, "positive_part", lambda w: w.clamp(min=0))  # another function: nothing is known
+    assert torch.equal(found, explain(model, x, "rap", ClassScore(1)).maps)
+    assert all(torch.equal(graph.kept[key], t) for key, t in kept.items())
+    graph.kept.clear()
+    monkeypatch.setattr(lrp_rules, "KEPT", 4 * 6 * 9)  # one layer's
+    assert torch.equal(found, explain(model, x, "rap", ClassScore(1)).maps)
+    assert 0 < sum(t.numel() for t in graph.kept.values()) <= 4 * 6 * 9
+    with torch.no_grad():
+        model.net.b.weight.neg_()
+    changed = explain(model, x, "rap", ClassScore(1)).maps
+    twin = Classifier(copy.deepcopy(model.net), model.preprocess, model.labels)
+    assert torch.equal(changed, explain(twin, x, "rap", ClassScore(1)).maps)
+    assert not torch.allclose(found, changed)
+
+
+@pytest.mark.parametrize("call", ["lrp", "relevance-cam(layer=b)", "deep-lift"])
+def test_a_network_that_runs_in_another_way_by_now_is_recorded_again(call):
+    """Nothing but its results says so: neither its weights nor its attributes."""
+    how = [torch.relu]
+    net = Run(lambda s, x: s.c(how[0](s.b(s.a(x).relu())).mean((2, 3))),
+              a=nn.Conv2d(2, 4, 3), b=nn.Conv2d(4, 4, 3), c=nn.Linear(4, 3))  # fmt: skip
+    model, x = made(lambda: net)
+    first = explain(model, x, call, ClassScore(1)).maps
+    how[0] = torch.nn.functional.softplus
+    found = explain(model, x, call, ClassScore(1)).maps
+    fresh = Classifier(copy.deepcopy(net), model.preprocess, model.labels)
+    assert torch.equal(found, explain(fresh, x, call, ClassScore(1)).maps)
+    assert not torch.allclose(first, found)
+
+
+def test_relevance_cam_of_a_layer_that_others_go_past():
+    """The scores come from elsewhere too, so the recording runs from the pixels: as where it always does."""
+    model, x = made(bent, (5, 6))
+    with model.undisturbed():
+        assert lrp_rules._behind(graph_of(model, x[:1], "a")) is not None
+        assert lrp_rules._behind(graph_of(model, x[:1], "b")) is None
+    e = explain(model, x, "relevance-cam(layer=b)", ClassScore(1))
+    assert (e.forwards, e.backwards) == (1, 1)
+    assert e.maps.abs().max() > 0
+
+
+@pytest.mark.parametrize("layer", ["a", "b"])
+def test_relevance_cam_is_the_same_where_the_recording_runs_all(layer, monkeypatch):
+    model, x = made(branchless, (12, 12))
+    found = explain(model, x, f"relevance-cam(layer={layer})", ClassScore(1))
+    monkeypatch.setattr(lrp_rules, "_behind", lambda _: None)
+    wanted = explain(model, x, f"relevance-cam(layer={layer})", ClassScore(1))
+    torch.testing.assert_close(found.maps, wanted.maps, rtol=1e-6, atol=1e-8)
+    assert found.forwards == wanted.forwards == 1

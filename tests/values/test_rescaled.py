@@ -13,7 +13,7 @@ from clearsight.core.diagnostics import SHARE
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
-from clearsight.explainers.common import lrp_rules, rescale_rules
+from clearsight.explainers.common import lrp_rules, rescale, rescale_rules
 from clearsight.explainers.common.completeness import LEAST, size_of
 from clearsight.explainers.deep_lift import deep_lift
 from clearsight.internals.graph import word
@@ -482,3 +482,39 @@ def test_a_change_of_nothing_makes_rounding_no_large_share():
         assert (e.diagnostics[SHARE].abs() < 1e-3).all(), call
         large = e.diagnostics["completeness residual"] / (LEAST * 1000)
         torch.testing.assert_close(e.diagnostics[SHARE], large, rtol=1e-2, atol=1e-9)
+
+
+# --- in few steps -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("laid", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("piece", [7, 100, 2**17])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_relu_piece_by_piece_is_the_curve(monkeypatch, laid, piece, rows):
+    """Of equal values too: of both signs, at 0, and above a ReLU6."""
+    monkeypatch.setattr(rescale, "IN_CACHE", piece)
+    g = torch.Generator().manual_seed(0)
+    x, was = (4 * torch.randn(n, 4, 5, 6, generator=g) + 2 for n in (3, rows))
+    was[:, 0] = x[:1, 0]
+    x[:, 1, 0], was[:, 1, 0] = 0.0, 0.0
+    x[:, 2, 0], was[:, 2, 0] = 8.0, 8.0
+    x, was = (t.to(memory_format=laid).requires_grad_() for t in (x, was))
+    back = torch.randn(3, 4, 5, 6, generator=g)
+    for high in (6.0, torch.inf):
+
+        def relu(v: Tensor, high: float = high) -> Tensor:
+            return v.clamp(0, high)
+
+        many = was.detach().expand_as(x)
+        wanted = rescale.vjp(rescale.curve(x, many, relu), x, back)
+        found = rescale.opened(x, many, relu(x), relu(was.detach()), 0.0, high)
+        assert torch.equal(found, relu(x))
+        torch.testing.assert_close(rescale.vjp(found, x, back), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_baseline_goes_once_for_all_pictures():
+    model, x = wrapped(made(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(192, 3)))), 5
+    e = explain(model, pictures(x), "deep-lift", ClassScore(1))
+    assert (e.forwards, e.backwards) == (1 + 1 / 5, 1)
+    one = torch.cat([explain(model, p[None], "deep-lift", ClassScore(1)).maps for p in pictures(x)])
+    torch.testing.assert_close(e.maps, one, rtol=1e-4, atol=1e-6)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ class Linear:
     """One linear operation, z = forward(x, as_is) + bias; back(s, as_is) is what of s comes back to x.
 
     Both take what is to become of the weights first, as a function of them: large ones are changed block by block.
-    nonnegative: no x is below 0; None where that is not known.  rectified: only ReLUs read z, so that relevance comes
+    follows_relu: x is what a ReLU gave.  rectified: only ReLUs read z, so that relevance comes
     back only where z is above 0.  thin: the same from one channel to one, where every output reads all channels.
     """
 
@@ -75,9 +76,14 @@ class Linear:
     pictures: int
     low: Tensor | None = None  # what x is for one black and one white picture; only where pixels come in
     high: Tensor | None = None
-    nonnegative: bool | None = None
+    follows_relu: bool = False
     rectified: bool = False
     thin: Linear | None = None
+
+    @cached_property
+    def is_nonnegative(self) -> bool:
+        """Whether no input is below 0; true where there are none."""
+        return self.follows_relu or not self.x.numel() or bool(self.x.amin() >= 0)
 
     def each(self, t: Tensor) -> Tensor:
         """The sum for each picture, (B,)."""
@@ -396,11 +402,6 @@ def positive(op: Linear, r: Tensor) -> Shares:
     return redistribute(op, signed_parts(op, positive_part, negative_part), s), kept_by(op, s, bias + size)
 
 
-def is_nonnegative(op: Linear) -> bool:
-    """Whether no input is below 0, as after a ReLU; true where there are none."""
-    return (not op.x.numel() or bool(op.x.amin() >= 0)) if op.nonnegative is None else op.nonnegative
-
-
 def positive_total(op: Linear) -> Tensor:
     """The sum of all parts above 0, without the bias; no others' memory.
 
@@ -408,9 +409,9 @@ def positive_total(op: Linear) -> Tensor:
     adding up the parts of positive and of negative inputs, and as exact where the sum of all is above 0: only there a
     ReLU gives any relevance back.
     """
-    if not op.rectified or is_nonnegative(op):
+    if not op.rectified or op.is_nonnegative:
         return total(op, signed_parts(op, positive_part, negative_part))
-    return op.forward(op.x.abs(), torch.abs).add_(op.z).sub_(op.bias).mul_(0.5)
+    return op.forward(op.x.abs(), torch.abs).add_(op.z).sub_(op.bias).mul_(0.5).clamp_(min=0)
 
 
 def kept_by(op: Linear, s: Tensor, keeps: Tensor) -> Tensor:
@@ -425,7 +426,7 @@ Parts = list[tuple[Tensor, Change]]  # inputs, and what becomes of the weights t
 
 def signed_parts(op: Linear, for_positive: Change, for_negative: Change) -> Parts:
     """Positive and negative inputs with weights of their own.  There often are no negative ones: what a ReLU gave."""
-    if is_nonnegative(op):
+    if op.is_nonnegative:
         return [(op.x, for_positive)]
     return [(op.x.clamp(min=0), for_positive), (op.x.clamp(max=0), for_negative)]
 
@@ -632,7 +633,7 @@ def _signs(graph: Graph, node: fx.Node) -> dict[str, Any]:
     """What is known of the signs of a linear operation's input and output."""
     moving = next(n for n in node.all_input_nodes if n in graph.moving)
     rectified = node is not graph.end and all(open_range(n) is not None and n.args[0] is node for n in node.users)
-    return {"nonnegative": _is_never_negative(moving) or None, "rectified": rectified}
+    return {"follows_relu": _follows_relu(moving), "rectified": rectified}
 
 
 _PASSING = frozenset(
@@ -643,8 +644,8 @@ _PASSING = frozenset(
 )  # fmt: skip
 
 
-def _is_never_negative(node: Any) -> bool:
-    """Whether a value is seen to have no negative parts: it is what a ReLU gave, or passed on from one."""
+def _follows_relu(node: Any) -> bool:
+    """Whether a value is what a ReLU gave, passed on by nothing that could make it negative."""
     while isinstance(node, fx.Node):
         if open_range(node) is not None:
             return True
