@@ -138,7 +138,7 @@ CORE = [
         "size_of_scores",
     ),
     (
-        "explainers/common/lrp_rules.py",
+        "explainers/common/lrp_walk.py",
         "flatten(1).sum(1)) / whole",
         "flatten(1).sum(1)) / shares.abs().flatten(1).sum(1)",
         "not_against_the_map",

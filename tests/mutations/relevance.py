@@ -42,12 +42,6 @@ CORE = (
     [
         ("explainers/common/lrp_rules.py", old, new, _RULES)
         for old, new in (
-            ("self.kept + kept", "self.kept"),
-            ("not bool((residual.abs() <= LOST).all())", "False"),
-            ("not bool((residual.abs() <= LOST).all())", "bool((residual.abs() > LOST).any())"),
-            ("walk.kept / whole * put_in.sign()", "walk.kept / whole"),
-            ("return slope(target, logits) * logits", "return slope(target, logits)"),
-            ("logits / logits.abs().amax(1, keepdim=True).clamp_min(1e-12)", "logits"),
             ("torch.copysign(smallest(z, share), z).add_(z)", "z + smallest(z, share)"),
             ("max(1e-20, torch.finfo(z.dtype).tiny)", "torch.finfo(z.dtype).tiny"),
             ("norm * (share / math.sqrt(max(z[0].numel(), 1)))", "share"),
@@ -57,20 +51,13 @@ CORE = (
             ("        bias=-op.bias,\n", ""),
             ("z += op.forward(*part)", "pass"),
             ("share.addcmul_(op.back(s, change), x)", "pass"),
-            ("share += part @ changed_block(block, change).mT", "pass"),
-            ("changing(block, change) if times == 1 else change(block * times)", "changing(block, change)"),
             ("positive_total(op).add_(bias)", "positive_total(op)"),
             ("    bias = op.bias.clamp(min=0)\n", "    bias = op.bias\n"),
             ("self.follows_relu or not self.x.numel() or bool(self.x.amin() >= 0)", "True"),
             (".add_(op.z).sub_(op.bias).mul_(0.5)", ".add_(op.z).mul_(0.5)"),
             ("if not op.rectified or op.is_nonnegative:", "if True:"),
             ("kept_by(op, s, bias + size)", "kept_by(op, s, size)"),
-            ("w.numel() > KEPT:", "w.numel() > 10 * KEPT:"),
-            ("w.storage_offset(), w.shape, change", "w.storage_offset(), change"),
-            ("if rest[-1] == 1 and not rest[3]:", "if not rest[3]:"),
             (".mul_(channels)", ""),
-            ("all(n in found for n in node", "any(n in found for n in node"),
-            ("if wanted is not None and not same_logits(values", "if False and not same_logits(values"),
             ("(op.x.clamp(max=0), for_negative)]", "(op.x.clamp(max=0), for_positive)]"),
             ("is_positive = op.z >= 0", "is_positive = op.z >= -1e9"),
             ("plain + size * (plain - favoured)", "plain + size * favoured"),
@@ -79,6 +66,24 @@ CORE = (
             ("torch.ones_like(one.x), torch.ones_like)", "one.x.abs(), torch.ones_like)"),
             ("(op.x - high, negative_part)", "(op.x - low, negative_part)"),
             ("op.x.abs(), torch.abs)", "op.x.abs(), ups)"),
+        )
+    ]
+    + [
+        ("explainers/common/lrp_walk.py", old, new, _RULES)
+        for old, new in (
+            ("self.kept + kept", "self.kept"),
+            ("not bool((residual.abs() <= LOST).all())", "False"),
+            ("not bool((residual.abs() <= LOST).all())", "bool((residual.abs() > LOST).any())"),
+            ("walk.kept / whole * put_in.sign()", "walk.kept / whole"),
+            ("return slope(target, logits) * logits", "return slope(target, logits)"),
+            ("logits / logits.abs().amax(1, keepdim=True).clamp_min(1e-12)", "logits"),
+            ("share += part @ changed_block(block, change).mT", "pass"),
+            ("changing(block, change) if times == 1 else change(block * times)", "changing(block, change)"),
+            ("w.numel() > KEPT:", "w.numel() > 10 * KEPT:"),
+            ("w.storage_offset(), w.shape, change", "w.storage_offset(), change"),
+            ("if rest[-1] == 1 and not rest[3]:", "if not rest[3]:"),
+            ("all(n in found for n in node", "any(n in found for n in node"),
+            ("if wanted is not None and not same_logits(values", "if False and not same_logits(values"),
             ("for level in (0.0, 1.0))", "for level in (-1.0, 1.0))"),
             ("((level - mean) / std)", "(level - mean)"),
             ("rules.dense if _is_dense(node, op, walk.pictures) else rules.conv", "rules.conv"),

@@ -14,7 +14,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
-from clearsight.explainers.common import lrp_rules
+from clearsight.explainers.common import lrp_rules, lrp_walk
 from clearsight.runner.run import explain
 from clearsight.testing import linear
 from relevancenets import NETS, Run, bent, built, made, rule, stages, way_back
@@ -184,7 +184,7 @@ def test_channels_last_changes_nothing():
 def test_large_weights_are_taken_in_blocks(composite, monkeypatch):
     model, x = made(NETS["biases"][2])
     whole = lrp(model, x, ClassScore([0, 1, 2]), composite)
-    monkeypatch.setattr(lrp_rules, "BLOCK", 100)  # of 48 x 9 weights, two outputs at once; of 9 x 3, all
+    monkeypatch.setattr(lrp_walk, "BLOCK", 100)  # of 48 x 9 weights, two outputs at once; of 9 x 3, all
     torch.testing.assert_close(lrp(model, x, ClassScore([0, 1, 2]), composite), whole, rtol=1e-4, atol=1e-6)
 
 
@@ -192,17 +192,17 @@ def test_no_more_pictures_go_back_together_than_memory_holds(monkeypatch):
     """The values of every operation are kept on the way, and some more of the size of the one at work."""
     model, x = made(NETS["biases"][2])
     at_once: list[int] = []
-    back_to = lrp_rules.back_to
+    back_to = lrp_walk.back_to
 
     def watched(walk):
         at_once.append(walk.pictures)
         return back_to(walk)
 
-    monkeypatch.setattr(lrp_rules, "back_to", watched)
+    monkeypatch.setattr(lrp_walk, "back_to", watched)
     every = explain(model, x, "lrp", ClassScore([0, 1, 2]))
     assert at_once == [3]
     # 4 x 7 x 8 values before and after a ReLU, a fourth of each after pooling, few others; 8 bytes each
-    held = 8 * 4 * 7 * 8 * (2 + 0.25 + 0.25 + lrp_rules.WORK)
+    held = 8 * 4 * 7 * 8 * (2 + 0.25 + 0.25 + lrp_walk.WORK)
     monkeypatch.setattr("clearsight.internals.graph.BYTES", int(2.2 * held))
     some = explain(model, x, "lrp", ClassScore([0, 1, 2]))
     assert at_once[1:] == [2, 1]

@@ -17,9 +17,8 @@ from clearsight.explainers.common.lrp_rules import (
     box,
     negated,
     positive,
-    raised_class,
-    relevance,
 )
+from clearsight.explainers.common.lrp_walk import raised_class, relevance
 
 
 @method(paper="arXiv:1812.02100", claims="class-sensitive few-passes")

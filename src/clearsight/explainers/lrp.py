@@ -8,7 +8,8 @@ from clearsight.core.catalogue import method
 from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers.common.lrp_rules import Rules, alpha_beta, box, epsilon, flat, gamma, positive, relevance
+from clearsight.explainers.common.lrp_rules import Rules, alpha_beta, box, epsilon, flat, gamma, positive
+from clearsight.explainers.common.lrp_walk import relevance
 
 Composite = Literal[
     "epsilon-plus-flat", "epsilon-plus-box", "epsilon-alpha-beta-flat", "epsilon-alpha-beta-box", "epsilon-gamma-box",

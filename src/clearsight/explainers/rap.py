@@ -15,10 +15,10 @@ from clearsight.explainers.common.lrp_rules import (
     positive_part,
     positive_total,
     redistribute,
-    relevance,
     signed_parts,
     stable,
 )
+from clearsight.explainers.common.lrp_walk import relevance
 
 
 @method(paper="arXiv:1904.00605", claims="signed class-sensitive few-passes")

@@ -8,7 +8,8 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers.common.lrp_rules import Rules, positive, raised_class, relevance
+from clearsight.explainers.common.lrp_rules import Rules, positive
+from clearsight.explainers.common.lrp_walk import raised_class, relevance
 from clearsight.internals.layers import enlarge, find_layer
 
 
