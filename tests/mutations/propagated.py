@@ -58,7 +58,12 @@ CORE = [
     ),
     ("explainers/common/rescale.py", "out=by).add_(NOTHING)", "out=by)", "piece_by_piece"),
     ("explainers/common/rescale.py", "torch.sub(now_out, was_out, out=r)", "r.copy_(now_out)", "piece_by_piece"),
-    ("explainers/common/rescale.py", "t.split(IN_CACHE, 1)", "t.split(IN_CACHE, 1)[:1]", "piece_by_piece"),
+    (
+        "explainers/common/rescale.py",
+        "torch.split(t, IN_CACHE, 1)",
+        "torch.split(t, IN_CACHE, 1)[:1]",
+        "piece_by_piece",
+    ),
     (
         "explainers/common/rescale.py",
         "rise.permute(0, 3, 1, 2) if places_last",

@@ -65,9 +65,9 @@ class Linear:
 
 def each_picture(t: Tensor, pictures: int) -> Tensor:
     """The sum for each picture, (B,)."""
-    if len(t) == pictures:  # a reshape would copy what is channels_last
-        return t.sum(tuple(range(1, t.dim())))
-    return t.reshape(pictures, -1).sum(1)
+    alone = len(t) == pictures  # a reshape would copy what is channels_last
+    total: Tensor = t.sum(tuple(range(1, t.dim()))) if alone else t.reshape(pictures, -1).sum(1)
+    return total
 
 
 Shares = tuple[Tensor, Tensor]  # the relevance of x, and how much of z's relevance in each picture was kept, (B,)
@@ -97,7 +97,7 @@ def stable(z: Tensor, share: float = TINY) -> Tensor:
 def smallest(z: Tensor, share: float = TINY) -> Tensor:
     """How far z (B, ...) is moved away from 0 as a divisor: a share of its root mean square in each picture."""
     places = tuple(range(1, z.dim()))
-    norm = torch.linalg.vector_norm(z, dim=places, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(z, dim=places, keepdim=True)
     return norm * (share / math.sqrt(max(z[0].numel(), 1))) + max(1e-20, torch.finfo(z.dtype).tiny)
 
 

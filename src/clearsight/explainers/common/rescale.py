@@ -100,14 +100,16 @@ def _risen(g: Tensor, x: Tensor, was: Tensor, out: Tensor, was_out: Tensor, low:
     places_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     now = [t[:1] if t.stride(0) == 0 else t for t in (g, x, out, was, was_out)]
     now = [t.permute(0, 2, 3, 1) for t in now] if places_last else now
-    rise = torch.empty_like(now[1], memory_format=torch.contiguous_format)
+    rise = x.new_empty((len(x), *now[1].shape[1:]))
     rows, width = len(x), max(rise[:1].numel(), 1)
     flat = [t.expand(len(t), *rise.shape[1:]).reshape(len(t), width) for t in (rise, *now)]
     some = max(1, IN_CACHE // width)
     change, own, nothing = x.new_full((3, min(some * width, IN_CACHE)), NOTHING)
     for first in range(0, rows, some):
         parts = [t[first : first + some] if len(t) == rows else t for t in flat]
-        for r, back, now_in, now_out, was_in, was_out in zip(*(t.split(IN_CACHE, 1) for t in parts), strict=True):
+        for r, back, now_in, now_out, was_in, was_out in zip(
+            *(torch.split(t, IN_CACHE, 1) for t in parts), strict=True
+        ):
             by, slope_here, least = (t[: r.numel()].view(r.shape) for t in (change, own, nothing))
             torch.ops.aten.hardtanh_backward.grad_input(least, now_in, low, high, grad_input=slope_here)
             torch.sub(now_in, was_in, out=by).add_(NOTHING)
