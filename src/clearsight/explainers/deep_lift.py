@@ -13,7 +13,14 @@ from clearsight.explainers.common.completeness import note_or_refuse, size_of
 from clearsight.explainers.common.rescale import slope
 from clearsight.explainers.common.rescale_rules import rules
 from clearsight.internals.graph import Graph
-from clearsight.internals.recording import graph_of, note_first_pass
+from clearsight.internals.recording import (
+    OtherRunError,
+    graph_alike,
+    graph_of,
+    hold,
+    known_graph,
+    note_first_pass,
+)
 from clearsight.internals.vjp import vjp
 
 _INSTEAD = {
@@ -51,15 +58,29 @@ def deep_lift(model: Model, x: Tensor, target: Target, *, baseline: float = 0.0)
     >>> [round(v, 4) for v in m.flatten().tolist()]
     [1.3333, 0.6667]
     """
-    graph = graph_of(model, x[:1])
+    graph = known_graph(model, x) or graph_alike(model, x)
+    try:
+        if graph is not None:
+            return _in_parts(model, graph, x, target, baseline, is_new=True)
+    except OtherRunError:
+        pass
+    return _in_parts(model, graph_of(model, x[:1]), x, target, baseline, is_new=False)
+
+
+def _in_parts(model: Model, graph: Graph, x: Tensor, target: Target, baseline: float, *, is_new: bool) -> Tensor:
+    """As many pictures at once as memory holds; is_new: the logits of the first ones are held against the network's."""
     some = graph.at_once(model.normalised(x[:1]).to(model.dtype), work=4, copies=2)  # with its baseline
     if some >= len(x):
-        return _some(model, graph, x, target, baseline)
+        return _some(model, graph, x, target, baseline, is_new=is_new)
     parts = torch.split(torch.arange(len(x)), some)
-    return torch.cat([_some(model, graph, x[rows.to(x.device)], target[rows], baseline) for rows in parts])
+    maps = [
+        _some(model, graph, x[rows.to(x.device)], target[rows], baseline, is_new=is_new and not i)
+        for i, rows in enumerate(parts)
+    ]
+    return torch.cat(maps)
 
 
-def _some(model: Model, graph: Graph, x: Tensor, target: Target, baseline: float) -> Tensor:
+def _some(model: Model, graph: Graph, x: Tensor, target: Target, baseline: float, *, is_new: bool) -> Tensor:
     base = torch.full_like(x, baseline)
     with torch.no_grad():
         before = graph.values(model.normalised(base).to(model.dtype))
@@ -71,6 +92,8 @@ def _some(model: Model, graph: Graph, x: Tensor, target: Target, baseline: float
     p = x.detach().requires_grad_()
     with torch.enable_grad():
         out = graph(model.normalised(p).to(model.dtype), rules(graph, before, len(x)))
+    if is_new:
+        hold(model, x, out.float())
     note_first_pass(model, p, out)
     logits, baseline_logits = out.detach().float(), before[graph.end].float()
     g = vjp(out, p, slope(target, logits, baseline_logits))

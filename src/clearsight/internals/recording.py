@@ -11,7 +11,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,7 +21,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from clearsight.core import first_pass, passes
 from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import coarse_type, in_script, too_coarse
+from clearsight.core.likeness import likeness
 from clearsight.core.model import Model
+from clearsight.core.settled import note
 from clearsight.core.uncollected import uncollected
 from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Refused
@@ -29,9 +31,11 @@ from clearsight.internals.graph import Graph, Sized, Unrecordable, mark
 from clearsight.internals.graph_rewrites import prepared
 from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
+from clearsight.internals.plain_run import is_plain as is_plain_run
 from clearsight.internals.tape import Taped, ValueNeededError, tape_of
 
 _KEPT = 8  # recordings, each some hundreds of nodes without weights
+FOLLOWED = "followed"  # noted of a settled network that was seen to run as was recorded
 _SAME = 1e-3  # of the largest logit: how far those of a new recording may be from the network's
 _SAME_AGAIN = 1e-4  # the same of a recording that is used with other weights
 
@@ -40,27 +44,33 @@ _SAME_AGAIN = 1e-4  # the same of a recording that is used with other weights
 class Recording:
     """A run of any number of pictures, without the weights.
 
-    names: the parameter or buffer that each of its attributes stands for; constants: the tensors of the others.
+    names: the parameter or buffer that each of its attributes stands for; constants: the tensors of the others.  plain:
+    see `plain_run`.  prepared: the run as it is followed, by whether BatchNorm is folded.
     """
 
     graph: fx.Graph
     names: dict[str, str]
     constants: dict[str, Tensor]
+    plain: bool
+    prepared: dict[bool, Graph] = field(default_factory=dict)
 
-    def bound(self, net: nn.Module) -> Taped:
-        """A copy of the run, with the weights of a network."""
+    def of(self, net: nn.Module, *, fold: bool) -> Graph:
+        """The run with the weights of a network, no value of which is looked at before it is needed."""
+        if fold not in self.prepared:
+            graph = fx.Graph()
+            graph.output(graph.graph_copy(self.graph, {}))
+            self.prepared[fold] = prepared(graph, {}, fold=fold)
         tensors = _named_tensors(net)
-        graph = fx.Graph()
-        graph.output(graph.graph_copy(self.graph, {}))
-        return Taped(graph, {**self.constants, **{k: tensors[name] for k, name in self.names.items()}})
+        return self.prepared[fold].of_weights({**self.constants, **{k: tensors[name] for k, name in self.names.items()}})
 
 
 @dataclass(frozen=True, eq=False)
 class _Bound:
-    """A graph, and the weights that it was bound to."""
+    """A graph, the weights that it was bound to, and how far its logits may be from the network's."""
 
     graph: Graph
     weights: Digest
+    close: float
 
 
 _graphs: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], _Bound]] = weakref.WeakKeyDictionary()
@@ -89,21 +99,70 @@ def graph_of(model: Model, x: Tensor, layer: str = "", *, fold: bool = True) -> 
         wanted = model.from_normalised(z.clone())  # forward may write into what it is given
         first_pass.note(model.net, x[:1], wanted)
         known = graphs.get((*run, fold))
-        if known is not None and known.weights == weights and _same_logits(known.graph, z, wanted, _SAME):
+        if known is not None and known.weights == weights and _same_logits(known.graph(z), wanted, known.close):
+            note(model.net, FOLLOWED)
             return known.graph
         with uncollected():
             graph = _graph_of_recording(model, z, wanted, run, fold=fold)
-        graphs[(*run, fold)] = _Bound(graph, weights)
+        graphs[(*run, fold)] = _Bound(graph, weights, _SAME)
+        note(model.net, FOLLOWED)
     return graph
 
 
-def known_graph(model: Model, x: Tensor) -> Graph | None:
-    """The folded graph that `graph_of` gave for pictures like x (B, C, *S) and these weights; None if there is none.
+class OtherRunError(Exception):
+    """Raised where a network does not run as was recorded."""
+
+
+def hold(model: Model, x: Tensor, logits: Tensor, layer: str = "") -> None:
+    """Look whether the logits (B, ...) that the last graph gave for pixels x (B, C, *S) are those of the network.
+
+    The network runs one of the pictures alone: its logits may depend neither on the pictures beside it nor on chance.
+
+    OtherRunError: they are not, and the graph is forgotten.
+    """
+    at = (*_run_of(model, x, layer), True)
+    bound = _graphs[model.net][at]
+    with passes.uncounted(), torch.no_grad():
+        wanted = model.from_normalised(model.normalised(x[:1]))
+    first_pass.note(model.net, x[:1], wanted)
+    if not _same_logits(logits[:1].detach().to(wanted), wanted, bound.close):
+        del _graphs[model.net][at]
+        raise OtherRunError
+    _graphs[model.net][at] = _Bound(bound.graph, bound.weights, _SAME)
+    note(model.net, FOLLOWED)
+
+
+def known_graph(model: Model, x: Tensor, layer: str = "") -> Graph | None:
+    """The folded graph that was given before for pictures like x (B, C, *S) and these weights; None if there is none.
 
     Whether the network still runs in that way is not looked at.
     """
-    bound = _graphs.get(model.net, {}).get((*_run_of(model, x, ""), True))
+    bound = _graphs.get(model.net, {}).get((*_run_of(model, x, layer), True))
     return bound.graph if bound is not None and bound.weights == weight_digest(model.net) else None
+
+
+def graph_alike(model: Model, x: Tensor, layer: str = "") -> Graph | None:
+    """The folded graph by a recording of a network that differs in its weights alone; None if there is none.
+
+    Whether this network runs in that way is not looked at.
+    """
+    run = _run_of(model, x, layer)
+    recording = recordings.get((likeness(model.net).key, *run))
+    if recording is None:
+        return None
+    graph = recording.of(model.net, fold=True)
+    _graphs.setdefault(model.net, {})[(*run, True)] = _Bound(graph, weight_digest(model.net), _SAME_AGAIN)
+    return graph
+
+
+def is_plain(model: Model, x: Tensor, layer: str = "") -> bool:
+    """Whether all networks like this one run, for pictures like x (B, C, *S), in a way that is plain (see plain_run.py).
+
+    As far as Python shows: one of them was recorded, and nothing that it holds beside weights is left out of account.
+    """
+    alike = likeness(model.net)
+    recording = recordings.get((alike.key, *_run_of(model, x, layer)))
+    return alike.certain and recording is not None and recording.plain
 
 
 def note_first_pass(model: Model, x: Tensor, logits: Tensor) -> None:
@@ -121,7 +180,7 @@ def note_first_pass(model: Model, x: Tensor, logits: Tensor) -> None:
 
 def is_recorded(model: Model, x: Tensor, layer: str = "") -> bool:
     """Whether this network, or one that differs in its weights alone, was recorded for pictures like x (B, C, *S)."""
-    return (_architecture(model.net), *_run_of(model, x, layer)) in recordings
+    return (likeness(model.net).key, *_run_of(model, x, layer)) in recordings
 
 
 def _run_of(model: Model, x: Tensor, layer: str) -> tuple[Any, ...]:
@@ -131,18 +190,18 @@ def _run_of(model: Model, x: Tensor, layer: str) -> tuple[Any, ...]:
 
 def _graph_of_recording(model: Model, z: Tensor, wanted: Tensor, run: tuple[Any, ...], *, fold: bool) -> Graph:
     """A graph that gives the logits that are wanted for z (1, C, *S), by a recording of earlier or by a new one."""
-    key = (_architecture(model.net), *run)
+    key = (likeness(model.net).key, *run)
     if key in recordings:
         recordings.move_to_end(key)
-        graph = prepared(recordings[key].bound(model.net), fold=fold)
-        if _same_logits(graph, z, wanted, _SAME_AGAIN):
+        graph = recordings[key].of(model.net, fold=fold)
+        if _same_logits(graph(z), wanted, _SAME_AGAIN):
             return graph
     recordings[key] = record(model, z, layer=run[2])
     recordings.move_to_end(key)
     while len(recordings) > _KEPT:
         recordings.popitem(last=False)
-    graph = prepared(recordings[key].bound(model.net), fold=fold)
-    if not _same_logits(graph, z, wanted, _SAME):
+    graph = recordings[key].of(model.net, fold=fold)
+    if not _same_logits(graph(z), wanted, _SAME):
         del recordings[key]
         raise Unrecordable(
             "the network does not run in the same way every time, so it cannot be taken apart into its "
@@ -155,32 +214,8 @@ def _named_tensors(net: nn.Module) -> dict[str, Tensor]:
     return {**dict(net.named_parameters(remove_duplicate=False)), **dict(net.named_buffers(remove_duplicate=False))}
 
 
-def _same_logits(graph: Graph, z: Tensor, wanted: Tensor, close: float) -> bool:
-    out = graph(z)
+def _same_logits(out: Tensor, wanted: Tensor, close: float) -> bool:
     return out.shape == wanted.shape and torch.allclose(out, wanted, rtol=close, atol=close * float(wanted.abs().max()))
-
-
-def _architecture(net: nn.Module) -> tuple[Any, ...]:
-    """What two networks have in common that differ in their weights alone; it is compared by equality."""
-    modules = tuple((name, type(m), _settings(m)) for name, m in net.named_modules(remove_duplicate=False))
-    tensors = tuple((name, t.shape, t.stride(), t.dtype, t.device) for name, t in _named_tensors(net).items())
-    return modules, tensors
-
-
-def _settings(m: nn.Module) -> tuple[tuple[str, str], ...]:
-    """The attributes of a module as text; of those that are objects or functions the text has their address."""
-    if isinstance(m, torch.jit.ScriptModule):
-        return ()
-    return tuple((k, _spelled(v)) for k, v in vars(m).items() if not k.startswith("_") and k != "training")
-
-
-def _spelled(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"tensor {tuple(value.shape)}"
-    try:
-        return repr(value)
-    except Exception:  # what cannot be told apart is different
-        return f"at {id(value)}"
 
 
 def record(model: Model, z: Tensor, layer: str) -> Recording:
@@ -202,10 +237,10 @@ def record(model: Model, z: Tensor, layer: str) -> Recording:
             _same_constant(two.tensors[str(node_of_two.target)], three.tensors[str(node_of_three.target)])
         node_of_two.args = tuple(_sized(a, b) for a, b in zip(node_of_two.args, node_of_three.args, strict=True))
         node_of_two.kwargs = {k: _sized(v, node_of_three.kwargs[k]) for k, v in node_of_two.kwargs.items()}
-    return _without_weights(two, model.net)
+    return _without_weights(two, model.net, plain=is_plain_run(two, three))
 
 
-def _without_weights(recorded: Taped, net: nn.Module) -> Recording:
+def _without_weights(recorded: Taped, net: nn.Module, *, plain: bool) -> Recording:
     name_of = {_place(t): name for name, t in _named_tensors(net).items()}
     names: dict[str, str] = {}
     constants: dict[str, Tensor] = {}
@@ -217,7 +252,7 @@ def _without_weights(recorded: Taped, net: nn.Module) -> Recording:
                 names[at] = name_of[_place(tensor)]
             else:
                 constants[at] = tensor
-    return Recording(recorded.graph, names, constants)
+    return Recording(recorded.graph, names, constants, plain)
 
 
 def _place(t: Tensor) -> tuple[Any, ...]:

@@ -20,7 +20,14 @@ from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Values, word
-from clearsight.internals.recording import graph_of, note_first_pass
+from clearsight.internals.recording import (
+    OtherRunError,
+    graph_alike,
+    graph_of,
+    hold,
+    known_graph,
+    note_first_pass,
+)
 from clearsight.internals.vjp import vjp
 
 aten = torch.ops.aten
@@ -135,12 +142,43 @@ def relevance(
 
     Refused: networks with operations that have no rule, and maps that have lost relevance.
     """
-    graph = graph_of(model, x[:1], layer)
+    graph = known_graph(model, x, layer) or graph_alike(model, x, layer)
+    try:
+        if graph is not None:
+            return _in_parts(model, graph, x, target, rules, layer, start, hold)
+    except OtherRunError:
+        pass
+    return _in_parts(model, graph_of(model, x[:1], layer), x, target, rules, layer, start)
+
+
+Held = Callable[[Model, Tensor, Tensor, str], None]  # looks at the logits that a graph gave, see `hold`
+
+
+def _in_parts(
+    model: Model,
+    graph: Graph,
+    x: Tensor,
+    target: Target,
+    rules: Rules,
+    layer: str,
+    start: Callable[[Target, Tensor], Tensor] | None,
+    held: Held | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As many pictures at once as memory holds; the logits of the first ones are looked at."""
     if layer and graph.marked is None:
         raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
     together = graph.at_once(model.normalised(x[:1]).to(model.dtype), WORK)
     batches = [
-        _some(model, graph, x[rows.to(x.device)], target[rows] if together < len(x) else target, rules, layer, start)
+        _some(
+            model,
+            graph,
+            x[rows.to(x.device)],
+            target[rows] if together < len(x) else target,
+            rules,
+            layer,
+            start,
+            held if rows[0] == 0 else None,
+        )
         for rows in torch.split(torch.arange(len(x)), together)
     ]
     shares, given = zip(*batches, strict=True)
@@ -155,10 +193,13 @@ def _some(
     rules: Rules,
     layer: str,
     start: Callable[[Target, Tensor], Tensor] | None,
+    held: Held | None,
 ) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         values = graph.values(model.normalised(x).to(model.dtype))
         logits = values[graph.end].float()
+        if held is not None:
+            held(model, x, logits, layer)
         note_first_pass(model, x, logits)
         begin = parts_of(target, logits) if start is None else start(target, logits)
         walk = Walk(graph, values, rules, len(x), (model.preprocess.mean, model.preprocess.std))
