@@ -51,7 +51,7 @@ class Sized:
 
 @dataclass(eq=False)
 class Run:
-    """What is known of a run, whatever the weights.
+    """What is known of a run, whatever the weights, where networks that are alike run in just the same way.
 
     sizes: bytes that each node adds, for one picture.
     """
@@ -113,16 +113,17 @@ class Graph:
 
         copies: how often each value is kept.  work: what a node needs while it is worked on, in tensors of its size.
         """
-        if not self.run_of.sizes:
+        sizes = self.run_of.sizes
+        if not sizes:
             with torch.no_grad(), passes.uncounted():
                 values = self.values(z)
             counted: set[int] = set()
             for node in self.nodes:
                 parts = values[node] if isinstance(values[node], list | tuple) else [values[node]]
                 storages = {t.untyped_storage().data_ptr(): t for t in parts if isinstance(t, Tensor)}
-                self.run_of.sizes.append(sum(t.untyped_storage().nbytes() for at, t in storages.items() if at not in counted))
+                sizes.append(sum(t.untyped_storage().nbytes() for at, t in storages.items() if at not in counted))
                 counted |= storages.keys()
-        most = max(copies * total + work * new for total, new in zip(accumulate(self.run_of.sizes), self.run_of.sizes, strict=True))
+        most = max(copies * total + work * new for total, new in zip(accumulate(sizes), sizes, strict=True))
         return max(1, BYTES // max(most, 1))
 
     def follow(
@@ -164,6 +165,15 @@ class Graph:
         assert callable(node.target)
         rule = rules.get(word(node)) if rules else None
         return rule(self, node, args, kwargs) if rule else node.target(*args, **kwargs)
+
+
+def everything_through(graph: Graph, through: fx.Node) -> bool:
+    """Whether the logits depend on the picture by way of one node alone."""
+    reached = {graph.start}
+    for node in graph.nodes:
+        if node is not through and not reached.isdisjoint(node.all_input_nodes):
+            reached.add(node)
+    return graph.end not in reached
 
 
 def word(node: fx.Node) -> str:

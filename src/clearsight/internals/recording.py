@@ -11,7 +11,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from clearsight.core.settled import note
 from clearsight.core.uncollected import uncollected
 from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Refused
-from clearsight.internals.graph import Graph, Sized, Unrecordable, mark
+from clearsight.internals.graph import Graph, Run, Sized, Unrecordable, mark
 from clearsight.internals.graph_rewrites import prepared
 from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
@@ -35,7 +35,7 @@ from clearsight.internals.plain_run import is_plain as is_plain_run
 from clearsight.internals.tape import Taped, ValueNeededError, tape_of
 
 _KEPT = 8  # recordings, each some hundreds of nodes without weights
-FOLLOWED = "followed"  # noted of a settled network that was seen to run as was recorded
+FOLLOWED, STRAYED = "followed", "strayed"  # noted of a settled network that was seen to run as was recorded, or not
 _SAME = 1e-3  # of the largest logit: how far those of a new recording may be from the network's
 _SAME_AGAIN = 1e-4  # the same of a recording that is used with other weights
 
@@ -61,7 +61,10 @@ class Recording:
             graph.output(graph.graph_copy(self.graph, {}))
             self.prepared[fold] = prepared(graph, {}, fold=fold)
         tensors = _named_tensors(net)
-        return self.prepared[fold].of_weights({**self.constants, **{k: tensors[name] for k, name in self.names.items()}})
+        graph = self.prepared[fold].of_weights(
+            {**self.constants, **{k: tensors[name] for k, name in self.names.items()}}
+        )
+        return graph if self.plain and likeness(net).certain else replace(graph, run_of=Run())
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +130,7 @@ def hold(model: Model, x: Tensor, logits: Tensor, layer: str = "") -> None:
     first_pass.note(model.net, x[:1], wanted)
     if not _same_logits(logits[:1].detach().to(wanted), wanted, bound.close):
         del _graphs[model.net][at]
+        note(model.net, STRAYED)
         raise OtherRunError
     _graphs[model.net][at] = _Bound(bound.graph, bound.weights, _SAME)
     note(model.net, FOLLOWED)
