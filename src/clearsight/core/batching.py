@@ -24,7 +24,7 @@ BYTES = 500 * 2**20  # what a pass may keep for its way back; what it works in c
 _size: ContextVar[int] = ContextVar("size", default=SIZE)  # with a way back
 _one_way: ContextVar[int] = ContextVar("one_way", default=SIZE)
 _KINDS = 32  # of networks and sizes of picture that are remembered
-_kept_alike: OrderedDict[tuple[Any, ...], int] = OrderedDict()
+kept_alike: OrderedDict[tuple[Any, ...], int] = OrderedDict()
 _bytes_kept: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], int]] = weakref.WeakKeyDictionary()
 
 
@@ -79,12 +79,12 @@ def _kept_by_its_kind(model: Model, x: Tensor) -> int:
     """What a pass of x (1, C, *S) keeps, seen once for networks that differ in the values of their weights alone."""
     alike = likeness(model.net)
     key = (alike.key, tuple(x.shape), x.device, model.channels_last)
-    if not alike.certain or key not in _kept_alike:
+    if not alike.certain or key not in kept_alike:
         with uncounted():
-            _kept_alike[key] = bytes_kept(model, x)
-        while len(_kept_alike) > _KINDS:
-            _kept_alike.popitem(last=False)
-    return _kept_alike[key]
+            kept_alike[key] = bytes_kept(model, x)
+        while len(kept_alike) > _KINDS:
+            kept_alike.popitem(last=False)
+    return kept_alike[key]
 
 
 def bytes_kept(model: Model, x: Tensor) -> int:

@@ -1,7 +1,7 @@
 """What two networks have in common that differ in the values of their weights alone.
 
-Compared are the classes of their modules with all that these classes hold, the names, shapes and types of their tensors,
-and whatever Python attributes their modules have: numbers, words, functions, tensors that are no weights.
+Compared are the classes of their modules with all that these hold, the names, shapes and types of their tensors, and
+whatever Python attributes their modules have: numbers, words, functions, tensors that are no weights.
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ def _is_hooked(modules: list[nn.Module]) -> bool:
     if any(issubclass(kind, torch.jit.ScriptModule) for kind in {*map(type, modules)}):
         return True
     each = itemgetter(*_HOOKS)
-    return any(
-        not all(map(counts, hooks.values())) for m in modules for hooks in each(vars(m)) if hooks
-    )
+    return any(not all(map(counts, hooks.values())) for m in modules for hooks in each(vars(m)) if hooks)
 
 
 def _class_told(kind: type) -> tuple[Any, ...]:
@@ -136,7 +134,7 @@ class _Told:
         if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
             about = "tensor", tuple(value.shape), value.stride(), value.dtype, value.device
             plain = value.detach().cpu().contiguous().reshape(-1)
-            return *about, xxh3_128(plain.view(torch.uint8).numpy()).digest() if plain.numel() else b""
+            return *about, xxh3_128(plain.view(torch.uint8).numpy().data).digest() if plain.numel() else b""
         if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
             return "array", value.shape, value.dtype, xxh3_128(value.tobytes()).digest()
         self.certain = False

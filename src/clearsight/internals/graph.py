@@ -74,7 +74,9 @@ class Graph:
     end: fx.Node
     marked: fx.Node | None
     owner: fx.Graph = field(repr=False)  # nodes live as long as their graph does
-    tensors: Mapping[str, Tensor] = field(repr=False)  # weights, and other tensors, by the names that nodes have for them
+    tensors: Mapping[str, Tensor] = field(
+        repr=False
+    )  # weights, and other tensors, by the names that nodes have for them
     run_of: Run = field(default_factory=Run, repr=False)
 
     @cached_property

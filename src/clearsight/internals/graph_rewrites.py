@@ -67,8 +67,9 @@ def _rewrite(node: fx.Node) -> None:
     if word(node) == "as_strided_":  # pooling of channels_last pictures; where it is more, graph_of sees it
         node.target, node.args = aten.reshape.default, node.args[:2]
     node.target = _out_of_place(node.target)
-    if node.target is copied and kind_of(node) == kind_of(node.args[1]):  # all of it is written over
-        node.replace_all_uses_with(node.args[1])
+    source: Any = node.args[1] if node.target is copied else None
+    if source is not None and kind_of(node) == kind_of(source):  # all of it is written over
+        node.replace_all_uses_with(source)
 
 
 def _as_view(target: Any) -> Any:

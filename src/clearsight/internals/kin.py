@@ -34,7 +34,7 @@ class _Kin:
     target: tuple[str, str] | None = None
 
 
-_known: OrderedDict[tuple[Any, ...], _Kin] = OrderedDict()
+kinds: OrderedDict[tuple[Any, ...], _Kin] = OrderedDict()
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def _is_taken(model: Model, x: Tensor) -> bool:
     known = known_facts(model, x)
     if known is None:
         alike = likeness(model.net)
-        kin = _known.get((alike.key, *key_of(model, x))) if alike.certain else None
+        kin = kinds.get((alike.key, *key_of(model, x))) if alike.certain else None
         if kin is None:
             return False
         take_over(model, x, kin.probe, kin.target)
@@ -68,7 +68,7 @@ def is_followed(model: Model) -> bool:
 def disown(model: Model, x: Tensor) -> None:
     """Forget what was taken over, and all of that kind of network: to be alike was not enough."""
     forget(model, x)
-    _known.pop((likeness(model.net).key, *key_of(model, x)), None)
+    kinds.pop((likeness(model.net).key, *key_of(model, x)), None)
 
 
 def share(model: Model, x: Tensor, layer: str = "") -> None:
@@ -83,13 +83,13 @@ def share(model: Model, x: Tensor, layer: str = "") -> None:
     if (own.probe.repeats, own.probe.slopes.flows) != ("yes", "right") or not is_plain(model, x, layer):
         return
     key = (likeness(model.net).key, *key_of(model, x))
-    kin = _known.get(key, _Kin(own.probe))
+    kin = kinds.get(key, _Kin(own.probe))
     if isinstance(own.target, tuple) and own.target == (layer, "") and _is_last(model, x, own.probe, layer):
         kin = replace(kin, target=own.target)
-    _known[key] = kin
-    _known.move_to_end(key)
-    while len(_known) > _MOST:
-        _known.popitem(last=False)
+    kinds[key] = kin
+    kinds.move_to_end(key)
+    while len(kinds) > _MOST:
+        kinds.popitem(last=False)
 
 
 def _is_last(model: Model, x: Tensor, probe: Probe, layer: str) -> bool:

@@ -76,7 +76,9 @@ def _spares_rows(node: fx.Node, moving: set[fx.Node]) -> bool:
     """Along axes that are named, of which the rows' is none."""
     axes = node.args[1] if len(node.args) > 1 else None
     named = axes if isinstance(axes, list | tuple) else [axes]
-    return _of_first(node, moving) and bool(named) and all(isinstance(a, int) and a % _axes(node.args[0]) for a in named)
+    return (
+        _of_first(node, moving) and bool(named) and all(isinstance(a, int) and a % _axes(node.args[0]) for a in named)
+    )
 
 
 def _joined(node: fx.Node, _moving: set[fx.Node]) -> bool:
@@ -103,9 +105,9 @@ def _axes(node: Any) -> int:
 
 _POINTWISE = frozenset(
     {
-        "add", "sub", "mul", "div", "neg", "relu", "hardtanh", "clamp", "clamp_min", "clamp_max", "threshold", "sigmoid",
-        "silu", "hardswish", "hardsigmoid", "gelu", "elu", "celu", "selu", "leaky_relu", "tanh", "softplus", "mish",
-        "abs", "exp", "sqrt", "rsqrt", "clone", "copy", "mark", "alias", "bmm",
+        "add", "sub", "mul", "div", "neg", "relu", "hardtanh", "clamp", "clamp_min", "clamp_max", "threshold",
+        "sigmoid", "silu", "hardswish", "hardsigmoid", "gelu", "elu", "celu", "selu", "leaky_relu", "tanh", "softplus",
+        "mish", "abs", "exp", "sqrt", "rsqrt", "clone", "copy", "mark", "alias", "bmm",
     }
 )  # fmt: skip
 _ROWS_STAY = (  # of the one tensor that they work on; that there still are rows is looked at apart

@@ -57,9 +57,9 @@ class Recording:
     def of(self, net: nn.Module, *, fold: bool) -> Graph:
         """The run with the weights of a network, no value of which is looked at before it is needed."""
         if fold not in self.prepared:
-            graph = fx.Graph()
-            graph.output(graph.graph_copy(self.graph, {}))
-            self.prepared[fold] = prepared(graph, {}, fold=fold)
+            copy = fx.Graph()
+            copy.output(copy.graph_copy(self.graph, {}))
+            self.prepared[fold] = prepared(copy, {}, fold=fold)
         tensors = _named_tensors(net)
         graph = self.prepared[fold].of_weights(
             {**self.constants, **{k: tensors[name] for k, name in self.names.items()}}
@@ -160,7 +160,7 @@ def graph_alike(model: Model, x: Tensor, layer: str = "") -> Graph | None:
 
 
 def is_plain(model: Model, x: Tensor, layer: str = "") -> bool:
-    """Whether all networks like this one run, for pictures like x (B, C, *S), in a way that is plain (see plain_run.py).
+    """Whether networks like this one run, for pictures like x (B, C, *S), in a way that is plain (see plain_run.py).
 
     As far as Python shows: one of them was recorded, and nothing that it holds beside weights is left out of account.
     """

@@ -68,9 +68,9 @@ def tape_of(run: Callable[[Tensor], Tensor], x: Tensor) -> Taped:
 
 _TAKES_OUT = frozenset(
     {
-        "_set_grad_enabled", "item", "tolist", "numpy", "data_ptr", "untyped_storage", "storage", "equal", "is_nonzero", "__array__",
-        "__dlpack__", "__bool__", "__float__", "__int__", "__index__", "__complex__", "__format__", "__contains__",
-        "__reduce_ex__", "__deepcopy__",
+        "_set_grad_enabled", "item", "tolist", "numpy", "data_ptr", "untyped_storage", "storage", "equal", "is_nonzero",
+        "__array__", "__dlpack__", "__bool__", "__float__", "__int__", "__index__", "__complex__", "__format__",
+        "__contains__", "__reduce_ex__", "__deepcopy__",
     }
 )  # fmt: skip
 

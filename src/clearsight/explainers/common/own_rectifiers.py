@@ -93,7 +93,7 @@ def _turned(logits: Tensor, backward: Backward, relus: int) -> Operations | None
 def _written(nodes: Iterable[Any]) -> Operations:
     """The operations in an order of their own, each with the numbers of those before it; copies are passed over."""
     named = [(node, _OURS[node._forward_cls] if _in_python(node) else str(node.name())) for node in nodes]
-    number = {node: i for i, (node, _) in enumerate((n for n in named if n[1] != _COPIES))}
+    number = {node: i for i, (node, _) in enumerate(n for n in named if n[1] != _COPIES)}
 
     def origin(node: Any) -> Any:
         while node not in number:
