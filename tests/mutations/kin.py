@@ -7,7 +7,7 @@ CORE = [
     *(
         ("core/likeness.py", old, new, _SHOWS)
         for old, new in (
-            ("if name not in _BY_TORCH\n", "if name not in _BY_TORCH and name[0] != '_'\n"),
+            ("hidden = tuple(a for", "hidden = tuple(() for"),
             ("return kind, tuple(map(self.of, value))", "return kind, len(value)"),
             ("return kind, tuple(held)", "return (kind,)"),
             ("told.certain and not _is_hooked(held.modules)", "told.certain"),
@@ -20,8 +20,8 @@ CORE = [
     ("internals/kin.py", "or not is_plain(model, x, layer):", "or False:", _SHOWS),
     ("internals/kin.py", "sees_run and _is_taken(model, x)", "_is_taken(model, x)", "copies_are_alike"),
     ("internals/recording.py", "    if not _same_logits(logits[:1]", "    if () and _same_logits(logits[:1]", _SHOWS),
-    ("internals/recording.py", "alike.certain and recording is not None and recording.plain", "True", _SHOWS),
-    ("internals/recording.py", "return graph if self.plain and likeness(net).certain else", "return", _PAYS),
+    ("internals/recording.py", "recording is not None and recording.is_plain_for(alike)", "True", _SHOWS),
+    ("internals/recording.py", "return graph if self.is_plain_for(likeness(net)) else", "return", _PAYS),
     ("runner/run.py", "if is_taken and not is_followed(model):", "if False:", _SHOWS),
     ("runner/run.py", "        if sees_run:\n", "        if False:\n", _PAYS),
     ("core/batching.py", "if not alike.certain or key not in kept_alike:", "if True:", _PAYS),

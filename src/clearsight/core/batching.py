@@ -78,7 +78,7 @@ def bounded(model: Model, x: Tensor, size: int | None) -> Iterator[int]:
 def _kept_by_its_kind(model: Model, x: Tensor) -> int:
     """What a pass of x (1, C, *S) keeps, seen once for networks that differ in the values of their weights alone."""
     alike = likeness(model.net)
-    key = (alike.key, tuple(x.shape), x.device, model.channels_last)
+    key = (alike.key, alike.hidden, tuple(x.shape), x.device, model.channels_last)
     if not alike.certain or key not in kept_alike:
         with uncounted():
             kept_alike[key] = bytes_kept(model, x)

@@ -33,9 +33,13 @@ _GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_
 
 @dataclass(frozen=True)
 class Likeness:
-    """Equal keys: the networks are alike.  certain: and nothing was left out that could not be compared by value."""
+    """Equal keys: two networks are alike, but for what modules keep to themselves, in attributes that begin with "_".
+
+    hidden: these.  certain: nothing of all that had to be left out because it cannot be compared by value.
+    """
 
     key: tuple[Any, ...]
+    hidden: tuple[Any, ...]
     certain: bool
 
 
@@ -66,18 +70,19 @@ def _likeness(net: nn.Module) -> Likeness:
     held = settled_contents(net)
     told = _Told(held.modules)
     attributes = [
-        (name, told.of(value))
-        for m in held.modules
+        (i, name, told.of(value))
+        for i, m in enumerate(held.modules)
         if not isinstance(m, torch.jit.ScriptModule)
         for name, value in vars(m).items()
         if name not in _BY_TORCH
     ]
-    sizes = [len(vars(m)) for m in held.modules]
+    hidden = tuple(a for a in attributes if a[1].startswith("_"))
+    shown = tuple(a for a in attributes if not a[1].startswith("_"))
     kinds = [*map(type, held.modules)]
     weights = [(t.shape, t.stride(), t.dtype, t.device) for t in (*held.parameters, *held.buffers)]
     classes = [*map(_class_told, dict.fromkeys(kinds))]
-    key = (held.structure.key, tuple(kinds), tuple(sizes), tuple(attributes), tuple(weights), tuple(classes))
-    return Likeness(key, told.certain and not _is_hooked(held.modules))
+    key = (held.structure.key, tuple(kinds), shown, tuple(weights), tuple(classes))
+    return Likeness(key, hidden, told.certain and not _is_hooked(held.modules))
 
 
 def _is_hooked(modules: list[nn.Module]) -> bool:

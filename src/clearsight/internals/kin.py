@@ -51,8 +51,7 @@ def taking_over(model: Model, x: Tensor, *, sees_run: bool) -> Iterator[bool]:
 def _is_taken(model: Model, x: Tensor) -> bool:
     known = known_facts(model, x)
     if known is None:
-        alike = likeness(model.net)
-        kin = kinds.get((alike.key, *key_of(model, x))) if alike.certain else None
+        kin = kinds.get(_kind(model, x)) if likeness(model.net).certain else None
         if kin is None:
             return False
         take_over(model, x, kin.probe, kin.target)
@@ -68,7 +67,12 @@ def is_followed(model: Model) -> bool:
 def disown(model: Model, x: Tensor) -> None:
     """Forget what was taken over, and all of that kind of network: to be alike was not enough."""
     forget(model, x)
-    kinds.pop((likeness(model.net).key, *key_of(model, x)), None)
+    kinds.pop(_kind(model, x), None)
+
+
+def _kind(model: Model, x: Tensor) -> tuple[Any, ...]:
+    alike = likeness(model.net)
+    return alike.key, alike.hidden, *key_of(model, x)
 
 
 def share(model: Model, x: Tensor, layer: str = "") -> None:
@@ -82,7 +86,7 @@ def share(model: Model, x: Tensor, layer: str = "") -> None:
     own.shared.add(layer)
     if (own.probe.repeats, own.probe.slopes.flows) != ("yes", "right") or not is_plain(model, x, layer):
         return
-    key = (likeness(model.net).key, *key_of(model, x))
+    key = _kind(model, x)
     kin = kinds.get(key, _Kin(own.probe))
     if isinstance(own.target, tuple) and own.target == (layer, "") and _is_last(model, x, own.probe, layer):
         kin = replace(kin, target=own.target)

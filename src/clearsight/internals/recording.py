@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from clearsight.core import first_pass, passes
 from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import coarse_type, in_script, too_coarse
-from clearsight.core.likeness import likeness
+from clearsight.core.likeness import Likeness, likeness
 from clearsight.core.model import Model
 from clearsight.core.settled import note
 from clearsight.core.uncollected import uncollected
@@ -45,14 +45,20 @@ class Recording:
     """A run of any number of pictures, without the weights.
 
     names: the parameter or buffer that each of its attributes stands for; constants: the tensors of the others.  plain:
-    see `plain_run`.  prepared: the run as it is followed, by whether BatchNorm is folded.
+    see `plain_run`; hidden: what the network's modules kept to themselves.  prepared: the run as it is followed, by
+    whether BatchNorm is folded.
     """
 
     graph: fx.Graph
     names: dict[str, str]
     constants: dict[str, Tensor]
     plain: bool
+    hidden: tuple[Any, ...]
     prepared: dict[bool, Graph] = field(default_factory=dict)
+
+    def is_plain_for(self, alike: Likeness) -> bool:
+        """Whether a network that is like this, whose recording it is, can but run in this way."""
+        return self.plain and alike.certain and alike.hidden == self.hidden
 
     def of(self, net: nn.Module, *, fold: bool) -> Graph:
         """The run with the weights of a network, no value of which is looked at before it is needed."""
@@ -64,7 +70,7 @@ class Recording:
         graph = self.prepared[fold].of_weights(
             {**self.constants, **{k: tensors[name] for k, name in self.names.items()}}
         )
-        return graph if self.plain and likeness(net).certain else replace(graph, run_of=Run())
+        return graph if self.is_plain_for(likeness(net)) else replace(graph, run_of=Run())
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +172,7 @@ def is_plain(model: Model, x: Tensor, layer: str = "") -> bool:
     """
     alike = likeness(model.net)
     recording = recordings.get((alike.key, *_run_of(model, x, layer)))
-    return alike.certain and recording is not None and recording.plain
+    return recording is not None and recording.is_plain_for(alike)
 
 
 def note_first_pass(model: Model, x: Tensor, logits: Tensor) -> None:
@@ -256,7 +262,7 @@ def _without_weights(recorded: Taped, net: nn.Module, *, plain: bool) -> Recordi
                 names[at] = name_of[_place(tensor)]
             else:
                 constants[at] = tensor
-    return Recording(recorded.graph, names, constants, plain)
+    return Recording(recorded.graph, names, constants, plain, likeness(net).hidden)
 
 
 def _place(t: Tensor) -> tuple[Any, ...]:
