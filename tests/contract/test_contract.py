@@ -52,6 +52,7 @@ CLAIMS = {
         "learnable",
         "scores-only",
         "shares-passes",
+        "sees-run",
     },
     "attacks": {
         "linf",

@@ -30,11 +30,16 @@ CORE = [
     ("explainers/common/rectifiers.py", "if others or not relus:", "if others:", "needs_convolutions"),
     (
         "explainers/common/own_rectifiers.py",
-        "    if written != known:\n",
+        "    if written not in known:\n",
         "    if False:\n",
         "that_is_another_one_by_now",
     ),
-    ("explainers/common/own_rectifiers.py", "    if written != known:\n", "    if written is None:\n", "goes_round"),
+    (
+        "explainers/common/own_rectifiers.py",
+        "    if written not in known:\n",
+        "    if written is None:\n",
+        "goes_round",
+    ),
     ("explainers/common/own_rectifiers.py", "len(rectifiers) != relus or ", "", "says_nothing_on_noise"),
     ("explainers/common/own_rectifiers.py", "any(map(_may_hide, ", "any(map(lambda _: False, ", "by_hand_in_one_pass"),
     (
@@ -43,7 +48,7 @@ CORE = [
         "torch.inf",
         "another_gradient_than_its_recording",
     ),
-    ("explainers/common/own_rectifiers.py", "del names[_COPIES]", "pass", "large_batch"),
+    ("explainers/common/own_rectifiers.py", "if name != _COPIES", "if True", "large_batch"),
     ("explainers/common/own_rectifiers.py", "_OURS[node._forward_cls] if", "node.name() if", "large_batch"),
     ("core/batch_norm.py", "scale if weight is None else scale * weight", "scale", "batch_norm or norm"),
     ("core/batch_norm.py", "not t.requires_grad", "True", "stays_as_it_is"),
@@ -151,7 +156,7 @@ CORE = [
     ("explainers/gradient_shap.py", "baseline_scores.mean(1)", "baseline_scores[:, 0]", "gradient_shap_notes"),
     (
         "internals/graph_rewrites.py",
-        "            node.target = _out_of_place(node.target)\n",
+        "    node.target = _out_of_place(node.target)\n",
         "",
         "each_rule and cosine",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clearsight.core.likeness import likeness
 from clearsight.core.model import Model
 from clearsight.core.passes import uncounted
 
@@ -21,6 +23,8 @@ BYTES = 500 * 2**20  # what a pass may keep for its way back; what it works in c
 
 _size: ContextVar[int] = ContextVar("size", default=SIZE)  # with a way back
 _one_way: ContextVar[int] = ContextVar("one_way", default=SIZE)
+_KINDS = 32  # of networks and sizes of picture that are remembered
+kept_alike: OrderedDict[tuple[Any, ...], int] = OrderedDict()
 _bytes_kept: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], int]] = weakref.WeakKeyDictionary()
 
 
@@ -58,8 +62,7 @@ def bounded(model: Model, x: Tensor, size: int | None) -> Iterator[int]:
     by_shape = _bytes_kept.setdefault(model.net, {})
     shape = tuple(x.shape[1:])
     if shape not in by_shape:
-        with uncounted():
-            by_shape[shape] = bytes_kept(model, x[:1])
+        by_shape[shape] = _kept_by_its_kind(model, x[:1])
     seen = by_shape[shape] >= x[:1].nbytes
     kept = max(by_shape[shape], 1)
     most = (max(SIZE, min(MOST, SMALL // kept)) if seen else SIZE) if size is None else size
@@ -70,6 +73,18 @@ def bounded(model: Model, x: Tensor, size: int | None) -> Iterator[int]:
     finally:
         _size.reset(token)
         _one_way.reset(token_one_way)
+
+
+def _kept_by_its_kind(model: Model, x: Tensor) -> int:
+    """What a pass of x (1, C, *S) keeps, seen once for networks that differ in the values of their weights alone."""
+    alike = likeness(model.net)
+    key = (alike.key, alike.hidden, tuple(x.shape), x.device, model.channels_last)
+    if not alike.certain or key not in kept_alike:
+        with uncounted():
+            kept_alike[key] = bytes_kept(model, x)
+        while len(kept_alike) > _KINDS:
+            kept_alike.popitem(last=False)
+    return kept_alike[key]
 
 
 def bytes_kept(model: Model, x: Tensor) -> int:

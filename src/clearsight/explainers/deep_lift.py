@@ -13,7 +13,7 @@ from clearsight.explainers.common.completeness import note_or_refuse, size_of
 from clearsight.explainers.common.rescale import slope
 from clearsight.explainers.common.rescale_rules import fits_every_picture, rules
 from clearsight.internals.graph import Graph, Values
-from clearsight.internals.recording import graph_of, graph_to_check, note_first_pass, same_logits
+from clearsight.internals.recording import hold, note_first_pass, with_graph
 from clearsight.internals.vjp import vjp
 
 _INSTEAD = {
@@ -23,7 +23,7 @@ _INSTEAD = {
 }
 
 
-@method(paper="arXiv:1704.02685", claims="complete signed class-sensitive few-passes")
+@method(paper="arXiv:1704.02685", claims="complete signed class-sensitive few-passes sees-run")
 def deep_lift(model: Model, x: Tensor, target: Target, *, baseline: float = 0.0) -> Tensor:
     """What each pixel's difference from a flat picture adds to the target, by the rescale rule.
 
@@ -51,23 +51,28 @@ def deep_lift(model: Model, x: Tensor, target: Target, *, baseline: float = 0.0)
     >>> [round(v, 4) for v in m.flatten().tolist()]
     [1.3333, 0.6667]
     """
-    graph, wanted = graph_to_check(model, x[:1])
+
+    def run(graph: Graph, is_new: bool) -> Tensor:
+        return _in_parts(model, graph, x, target, baseline, is_new=is_new)
+
+    return with_graph(model, x, run)
+
+
+def _in_parts(model: Model, graph: Graph, x: Tensor, target: Target, baseline: float, *, is_new: bool) -> Tensor:
+    """As many pictures at once as memory holds; is_new: the logits of the first ones are held against the network's."""
     before = _before(model, graph, x[:1], baseline)
     alike = fits_every_picture(graph, before)
     z = model.normalised(x[:1]).to(model.dtype)
     together = graph.at_once(z, work=4, more=1) if alike else graph.at_once(z, work=4, copies=2)
-    maps = []
+    maps: list[Tensor] = []
     for rows in torch.split(torch.arange(len(x)), together):
         some, asked = (x, target) if len(rows) == len(x) else (x[rows.to(x.device)], target[rows])
         if not alike:
             before = _before(model, graph, some, baseline)
         p = some.detach().requires_grad_()
         out = _run(model, graph, p, before, 1 if alike else len(p))
-        if wanted is not None and not same_logits(out[:1].detach(), wanted):
-            graph_of(model, x[:1])  # which records the network again
-            again: Tensor = deep_lift(model, x, target, baseline=baseline)
-            return again
-        wanted = None
+        if is_new and not maps:
+            hold(model, some, out)
         note_first_pass(model, some, out)
         maps.append(_map(model, p, out, before[graph.end], asked, baseline))
     return maps[0] if len(maps) == 1 else torch.cat(maps)

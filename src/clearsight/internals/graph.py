@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -12,7 +13,6 @@ from torch import Tensor, fx
 
 from clearsight.core import passes
 from clearsight.errors import Refused
-from clearsight.internals.tape import Taped
 
 Values = dict[fx.Node, Any]
 Rule = Callable[["Graph", fx.Node, tuple[Any, ...], dict[str, Any]], Any]  # another way to run a node on its arguments
@@ -50,21 +50,50 @@ class Sized:
 
 
 @dataclass(eq=False)
+class Run:
+    """What is known of a run, whatever the weights, where networks that are alike run in just the same way.
+
+    sizes: bytes that each node adds, for one picture.
+    """
+
+    sizes: list[int] = field(default_factory=list)
+
+
+@dataclass(eq=False)
 class Graph:
     """One run of a network, from the normalised picture to the logits, as fx nodes in the order of their run.
 
-    moving: the nodes whose value depends on the picture; constants: the values of those that do not.
+    moving: the nodes whose value depends on the picture; settled: those whose value does not, which are the same for
+    each run.  Networks that differ in their weights alone have graphs of the same nodes.
     """
 
     nodes: list[fx.Node]
-    constants: Values
+    settled: list[fx.Node]
     moving: set[fx.Node]
     start: fx.Node
     end: fx.Node
     marked: fx.Node | None
-    owner: Taped = field(repr=False)  # nodes live as long as its graph does
-    sizes: list[int] = field(default_factory=list, repr=False)  # bytes that each node adds, for one picture
+    owner: fx.Graph = field(repr=False)  # nodes live as long as their graph does
+    tensors: Mapping[str, Tensor] = field(
+        repr=False
+    )  # weights, and other tensors, by the names that nodes have for them
+    run_of: Run = field(default_factory=Run, repr=False)
     kept: dict[Any, Tensor] = field(default_factory=dict, repr=False)  # what methods have made of its constants
+
+    @cached_property
+    def constants(self) -> Values:
+        """The values of the settled nodes, worked out when they are first asked for."""
+        found: Values = {}
+        for node in self.settled:
+            if node.op == "get_attr":
+                found[node] = self.tensors[str(node.target)].detach()
+            else:
+                found[node] = self.run(node, found, 0)
+        return found
+
+    def of_weights(self, tensors: Mapping[str, Tensor]) -> Graph:
+        """The same run, with other weights."""
+        return replace(self, tensors=tensors, kept={})
 
     def __call__(self, z: Tensor, rules: Mapping[str, Rule] | None = None) -> Tensor:
         """Logits of normalised pictures z (B, C, *S); differentiable.
@@ -88,17 +117,18 @@ class Graph:
         copies: how often each value is kept.  work: what a node needs while it is worked on, in tensors of its size.
         more: pictures whose values are kept as well.
         """
-        if not self.sizes:
+        sizes = self.run_of.sizes
+        if not sizes:
             with torch.no_grad(), passes.uncounted():
                 values = self.values(z)
             counted: set[int] = set()
             for node in self.nodes:
                 parts = values[node] if isinstance(values[node], list | tuple) else [values[node]]
                 storages = {t.untyped_storage().data_ptr(): t for t in parts if isinstance(t, Tensor)}
-                self.sizes.append(sum(t.untyped_storage().nbytes() for at, t in storages.items() if at not in counted))
+                sizes.append(sum(t.untyped_storage().nbytes() for at, t in storages.items() if at not in counted))
                 counted |= storages.keys()
-        most = max(copies * total + work * new for total, new in zip(accumulate(self.sizes), self.sizes, strict=True))
-        return max(1, (BYTES - more * sum(self.sizes)) // max(most, 1))
+        most = max(copies * total + work * new for total, new in zip(accumulate(sizes), sizes, strict=True))
+        return max(1, (BYTES - more * sum(sizes)) // max(most, 1))
 
     def follow(
         self,
@@ -139,6 +169,15 @@ class Graph:
         assert callable(node.target)
         rule = rules.get(word(node)) if rules else None
         return rule(self, node, args, kwargs) if rule else node.target(*args, **kwargs)
+
+
+def everything_through(graph: Graph, through: fx.Node) -> bool:
+    """Whether the logits depend on the picture by way of one node alone."""
+    reached = {graph.start}
+    for node in graph.nodes:
+        if node is not through and not reached.isdisjoint(node.all_input_nodes):
+            reached.add(node)
+    return graph.end not in reached
 
 
 def word(node: fx.Node) -> str:

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from operator import is_
 from typing import Any, Literal
@@ -86,6 +89,7 @@ class NetworkFacts:
     state: that of the network then; None for one that takes over what is known of another.  layers: whether the
     gradient at a layer is that of the scores.  target: the layer that class-activation methods read by default, and why
     a later one is not; or why there is none.  levels: layers of a detector, and (N,) which of them made each candidate.
+    taken_over: all of it is that of a like network, see kin.py; shared: for which layers that was looked at.
     """
 
     state: State | None
@@ -93,6 +97,8 @@ class NetworkFacts:
     layers: dict[str, Slopes] = field(default_factory=dict)
     target: tuple[str, str] | Refused | None = None
     levels: tuple[tuple[str, ...], Tensor] | None = None
+    taken_over: bool = False
+    shared: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,7 @@ class Unprobed(Refused):
     """The network fails on noise, so that it cannot be probed; it may still run on pictures."""
 
 
+_taking: ContextVar[bool] = ContextVar("taking", default=False)
 _facts: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], NetworkFacts]] = weakref.WeakKeyDictionary()
 
 
@@ -134,10 +141,9 @@ def probed(model: Model, x: Tensor) -> Probe:
 
 def network_facts(model: Model, x: Tensor) -> NetworkFacts:
     """The probe of a network, with all that was measured of its layers since."""
-    key = _key(model, x)
-    entries = _facts.setdefault(model.net, {})
-    entry = entries.get(key)
-    if entry is None or not (is_kept() or _still_holds(model.net, entry)):  # training moves weights, not places
+    entry = known_facts(model, x)
+    if entry is None or entry.taken_over:
+        key, entries = key_of(model, x), _facts.setdefault(model.net, {})
         weights = weight_digest(model.net)
         with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]):
             settings_before = _settings(model.net)
@@ -152,6 +158,43 @@ def network_facts(model: Model, x: Tensor) -> NetworkFacts:
     return entry
 
 
+@contextmanager
+def taking(is_taken: bool) -> Iterator[None]:
+    """Inside, `facts_in_use` are also those that were taken over of a like network, or are not."""
+    token = _taking.set(is_taken)
+    try:
+        yield
+    finally:
+        _taking.reset(token)
+
+
+def facts_in_use(model: Model, x: Tensor) -> NetworkFacts:
+    """What was measured of the network, or where that may be taken for it of a like one."""
+    known = known_facts(model, x) if _taking.get() else None
+    return network_facts(model, x) if known is None else known
+
+
+def known_facts(model: Model, x: Tensor) -> NetworkFacts | None:
+    """What was measured of the network in the state in which it is, or taken over for it; None: nothing."""
+    entry = _facts.get(model.net, {}).get(key_of(model, x))
+    if entry is None or is_kept() or _still_holds(model.net, entry):  # training moves weights, not places
+        return entry
+    return None
+
+
+def take_over(model: Model, x: Tensor, probe: Probe, target: tuple[str, str] | None) -> None:
+    """Take what is known of a like network for that of this one, as long as it stays in its state."""
+    state = State(weight_digest(model.net), _settings(model.net))
+    facts = NetworkFacts(state, probe, target=target, taken_over=True)
+    _facts.setdefault(model.net, {})[key_of(model, x)] = facts
+    while_settled(model.net, facts, lambda: True)
+
+
+def forget(model: Model, x: Tensor) -> None:
+    """Measure the network anew when it is asked about next."""
+    _facts.get(model.net, {}).pop(key_of(model, x), None)
+
+
 def _still_holds(net: nn.Module, entry: NetworkFacts) -> bool:
     state = entry.state
     return state is None or while_settled(net, entry, lambda: state.holds(net))
@@ -159,11 +202,12 @@ def _still_holds(net: nn.Module, entry: NetworkFacts) -> bool:
 
 def last_probe(model: Model, x: Tensor) -> Probe | None:
     """The last probe of the network for pictures shaped like x; None if there was none."""
-    entry = _facts.get(model.net, {}).get(_key(model, x))
+    entry = _facts.get(model.net, {}).get(key_of(model, x))
     return None if entry is None else entry.probe
 
 
-def _key(model: Model, x: Tensor) -> tuple[Any, ...]:
+def key_of(model: Model, x: Tensor) -> tuple[Any, ...]:
+    """What else than the network a measurement is for."""
     return tuple(x.shape[1:]), x.device, model.reading, model.preprocess, model.channels_last
 
 

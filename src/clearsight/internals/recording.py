@@ -9,10 +9,10 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -21,17 +21,23 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from clearsight.core import first_pass, passes
 from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import coarse_type, in_script, too_coarse
+from clearsight.core.likeness import Likeness, likeness
 from clearsight.core.model import Model
+from clearsight.core.settled import note
 from clearsight.core.uncollected import uncollected
 from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Refused
-from clearsight.internals.graph import Graph, Sized, Unrecordable, mark
+from clearsight.internals.graph import Graph, Run, Sized, Unrecordable, mark
 from clearsight.internals.graph_rewrites import prepared
 from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
+from clearsight.internals.plain_run import is_plain as is_plain_run
 from clearsight.internals.tape import Taped, ValueNeededError, tape_of
 
+T = TypeVar("T")
+
 _KEPT = 8  # recordings, each some hundreds of nodes without weights
+FOLLOWED, STRAYED = "followed", "strayed"  # noted of a settled network that was seen to run as was recorded, or not
 _SAME = 1e-3  # of the largest logit: how far those of a new recording may be from the network's
 _SAME_AGAIN = 1e-4  # the same of a recording that is used with other weights
 
@@ -40,27 +46,42 @@ _SAME_AGAIN = 1e-4  # the same of a recording that is used with other weights
 class Recording:
     """A run of any number of pictures, without the weights.
 
-    names: the parameter or buffer that each of its attributes stands for; constants: the tensors of the others.
+    names: the parameter or buffer that each of its attributes stands for; constants: the tensors of the others.  plain:
+    see `plain_run`; hidden: what the network's modules kept to themselves.  prepared: the run as it is followed, by
+    whether BatchNorm is folded.
     """
 
     graph: fx.Graph
     names: dict[str, str]
     constants: dict[str, Tensor]
+    plain: bool
+    hidden: tuple[Any, ...]
+    prepared: dict[bool, Graph] = field(default_factory=dict)
 
-    def bound(self, net: nn.Module) -> Taped:
-        """A copy of the run, with the weights of a network."""
+    def is_plain_for(self, alike: Likeness) -> bool:
+        """Whether a network that is like this, whose recording it is, can but run in this way."""
+        return self.plain and alike.certain and alike.hidden == self.hidden
+
+    def of(self, net: nn.Module, *, fold: bool) -> Graph:
+        """The run with the weights of a network, no value of which is looked at before it is needed."""
+        if fold not in self.prepared:
+            copy = fx.Graph()
+            copy.output(copy.graph_copy(self.graph, {}))
+            self.prepared[fold] = prepared(copy, {}, fold=fold)
         tensors = _named_tensors(net)
-        graph = fx.Graph()
-        graph.output(graph.graph_copy(self.graph, {}))
-        return Taped(graph, {**self.constants, **{k: tensors[name] for k, name in self.names.items()}})
+        graph = self.prepared[fold].of_weights(
+            {**self.constants, **{k: tensors[name] for k, name in self.names.items()}}
+        )
+        return graph if self.is_plain_for(likeness(net)) else replace(graph, run_of=Run())
 
 
 @dataclass(frozen=True, eq=False)
 class _Bound:
-    """A graph, and the weights that it was bound to."""
+    """A graph, the weights that it was bound to, and how far its logits may be from the network's."""
 
     graph: Graph
     weights: Digest
+    close: float
 
 
 _graphs: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], _Bound]] = weakref.WeakKeyDictionary()
@@ -75,58 +96,102 @@ def graph_of(model: Model, x: Tensor, layer: str = "", *, fold: bool = True) -> 
 
     Refused: networks that cannot be recorded, that draw random numbers, or whose operations depend on the picture.
     """
-    graph, wanted = graph_to_check(model, x, layer, fold=fold)
-    if wanted is None:
-        return graph
-    with passes.uncounted(), torch.no_grad():
-        z = model.normalised(x[:1])
-        if same_logits(graph(z), wanted):
-            return graph
-        return _new_graph(model, z, wanted, layer, fold=fold)
-
-
-def graph_to_check(model: Model, x: Tensor, layer: str = "", *, fold: bool = True) -> tuple[Graph, Tensor | None]:
-    """The same, for a method that runs the graph anyway, and what it must give for x[:1]; None where it does.
-
-    That is what the network gives.  Where the graph gives something else (see `same_logits`), `graph_of` records the
-    network again.
-    """
     in_script_reason = in_script(model.net)
     if in_script_reason is not None:
         raise Unrecordable(*in_script_reason)
     coarse = coarse_type(model.net)
     if coarse is not None:
         raise Unrecordable(*too_coarse(coarse, "the shares of its operations"))
+    run = _run_of(model, x, layer)
+    weights = weight_digest(model.net)
+    graphs = _graphs.setdefault(model.net, {})
     with passes.uncounted(), torch.no_grad():
         z = model.normalised(x[:1])
         wanted = model.from_normalised(z.clone())  # forward may write into what it is given
         first_pass.note(model.net, x[:1], wanted)
-        known = _graphs.get(model.net, {}).get((*_run_of(model, x, layer), fold))
-        if known is not None and known.weights == weight_digest(model.net):
-            return known.graph, wanted
-        return _new_graph(model, z, wanted, layer, fold=fold), None
-
-
-def _new_graph(model: Model, z: Tensor, wanted: Tensor, layer: str, *, fold: bool) -> Graph:
-    run, weights = _run_of(model, z, layer), weight_digest(model.net)
-    with uncollected():
-        graph = _graph_of_recording(model, z, wanted, run, fold=fold)
-    _graphs.setdefault(model.net, {})[(*run, fold)] = _Bound(graph, weights)
+        known = graphs.get((*run, fold))
+        if known is not None and known.weights == weights and _same_logits(known.graph(z), wanted, known.close):
+            note(model.net, FOLLOWED)
+            return known.graph
+        with uncollected():
+            graph = _graph_of_recording(model, z, wanted, run, fold=fold)
+        graphs[(*run, fold)] = _Bound(graph, weights, _SAME)
+        note(model.net, FOLLOWED)
     return graph
 
 
-def same_logits(out: Tensor, wanted: Tensor) -> bool:
-    """Whether a graph gives what the network gives, as near as folded weights do."""
-    return _same(out, wanted, _SAME)
+class OtherRunError(Exception):
+    """Raised where a network does not run as was recorded."""
+
+
+def with_graph(model: Model, x: Tensor, run: Callable[[Graph, bool], T], layer: str = "") -> T:
+    """What run(graph, is_new) makes of the folded graph of a model for pictures like x (B, C, *S).
+
+    is_new: whether run must `hold` the logits that its first pass gives against those of the network, which costs no
+    pass of the graph.  Where they are others, the network is recorded again.
+
+    Refused: as of `graph_of`.
+    """
+    graph = known_graph(model, x, layer) or graph_alike(model, x, layer)
+    if graph is not None:
+        with suppress(OtherRunError):
+            return run(graph, True)
+    return run(graph_of(model, x[:1], layer), False)
+
+
+def hold(model: Model, x: Tensor, logits: Tensor, layer: str = "", wanted: Tensor | None = None) -> None:
+    """Look whether the logits (B, ...) that the last graph gave for pixels x (B, C, *S) are those of the network.
+
+    wanted: what the network gives for the first of the pictures, where that is known.  Else it runs one of them alone,
+    since its logits may depend neither on the pictures beside it nor on chance.
+
+    OtherRunError: they are not, and the graph is forgotten.
+    """
+    at = (*_run_of(model, x, layer), True)
+    bound = _graphs[model.net][at]
+    if wanted is None:
+        with passes.uncounted(), torch.no_grad():
+            wanted = model.from_normalised(model.normalised(x[:1]))
+        first_pass.note(model.net, x[:1], wanted)
+    if not _same_logits(logits[: len(wanted)].detach(), wanted[: len(x)], bound.close):
+        del _graphs[model.net][at]
+        note(model.net, STRAYED)
+        raise OtherRunError
+    _graphs[model.net][at] = _Bound(bound.graph, bound.weights, _SAME)
+    note(model.net, FOLLOWED)
 
 
 def known_graph(model: Model, x: Tensor, layer: str = "") -> Graph | None:
-    """The folded graph that `graph_of` gave for pictures like x (B, C, *S) and these weights; None if there is none.
+    """The folded graph that was given before for pictures like x (B, C, *S) and these weights; None if there is none.
 
     Whether the network still runs in that way is not looked at.
     """
     bound = _graphs.get(model.net, {}).get((*_run_of(model, x, layer), True))
     return bound.graph if bound is not None and bound.weights == weight_digest(model.net) else None
+
+
+def graph_alike(model: Model, x: Tensor, layer: str = "") -> Graph | None:
+    """The folded graph by a recording of a network that differs in its weights alone; None if there is none.
+
+    Whether this network runs in that way is not looked at.
+    """
+    run = _run_of(model, x, layer)
+    recording = recordings.get((likeness(model.net).key, *run))
+    if recording is None:
+        return None
+    graph = recording.of(model.net, fold=True)
+    _graphs.setdefault(model.net, {})[(*run, True)] = _Bound(graph, weight_digest(model.net), _SAME_AGAIN)
+    return graph
+
+
+def is_plain(model: Model, x: Tensor, layer: str = "") -> bool:
+    """Whether networks like this one run, for pictures like x (B, C, *S), in a way that is plain (see plain_run.py).
+
+    As far as Python shows: one of them was recorded, and nothing that it holds beside weights is left out of account.
+    """
+    alike = likeness(model.net)
+    recording = recordings.get((alike.key, *_run_of(model, x, layer)))
+    return recording is not None and recording.is_plain_for(alike)
 
 
 def note_first_pass(model: Model, x: Tensor, logits: Tensor) -> None:
@@ -143,7 +208,7 @@ def note_first_pass(model: Model, x: Tensor, logits: Tensor) -> None:
 
 def is_recorded(model: Model, x: Tensor, layer: str = "") -> bool:
     """Whether this network, or one that differs in its weights alone, was recorded for pictures like x (B, C, *S)."""
-    return (_architecture(model.net), *_run_of(model, x, layer)) in recordings
+    return (likeness(model.net).key, *_run_of(model, x, layer)) in recordings
 
 
 def _run_of(model: Model, x: Tensor, layer: str) -> tuple[Any, ...]:
@@ -153,18 +218,18 @@ def _run_of(model: Model, x: Tensor, layer: str) -> tuple[Any, ...]:
 
 def _graph_of_recording(model: Model, z: Tensor, wanted: Tensor, run: tuple[Any, ...], *, fold: bool) -> Graph:
     """A graph that gives the logits that are wanted for z (1, C, *S), by a recording of earlier or by a new one."""
-    key = (_architecture(model.net), *run)
+    key = (likeness(model.net).key, *run)
     if key in recordings:
         recordings.move_to_end(key)
-        graph = prepared(recordings[key].bound(model.net), fold=fold)
-        if _same_logits(graph, z, wanted, _SAME_AGAIN):
+        graph = recordings[key].of(model.net, fold=fold)
+        if _same_logits(graph(z), wanted, _SAME_AGAIN):
             return graph
     recordings[key] = record(model, z, layer=run[2])
     recordings.move_to_end(key)
     while len(recordings) > _KEPT:
         recordings.popitem(last=False)
-    graph = prepared(recordings[key].bound(model.net), fold=fold)
-    if not _same_logits(graph, z, wanted, _SAME):
+    graph = recordings[key].of(model.net, fold=fold)
+    if not _same_logits(graph(z), wanted, _SAME):
         del recordings[key]
         raise Unrecordable(
             "the network does not run in the same way every time, so it cannot be taken apart into its "
@@ -177,37 +242,10 @@ def _named_tensors(net: nn.Module) -> dict[str, Tensor]:
     return {**dict(net.named_parameters(remove_duplicate=False)), **dict(net.named_buffers(remove_duplicate=False))}
 
 
-def _same_logits(graph: Graph, z: Tensor, wanted: Tensor, close: float) -> bool:
-    return _same(graph(z), wanted, close)
-
-
-def _same(out: Tensor, wanted: Tensor, close: float) -> bool:
+def _same_logits(out: Tensor, wanted: Tensor, close: float) -> bool:
     if out.shape != wanted.shape:
         return False
     return torch.allclose(out.to(wanted.dtype), wanted, rtol=close, atol=close * float(wanted.abs().max()))
-
-
-def _architecture(net: nn.Module) -> tuple[Any, ...]:
-    """What two networks have in common that differ in their weights alone; it is compared by equality."""
-    modules = tuple((name, type(m), _settings(m)) for name, m in net.named_modules(remove_duplicate=False))
-    tensors = tuple((name, t.shape, t.stride(), t.dtype, t.device) for name, t in _named_tensors(net).items())
-    return modules, tensors
-
-
-def _settings(m: nn.Module) -> tuple[tuple[str, str], ...]:
-    """The attributes of a module as text; of those that are objects or functions the text has their address."""
-    if isinstance(m, torch.jit.ScriptModule):
-        return ()
-    return tuple((k, _spelled(v)) for k, v in vars(m).items() if not k.startswith("_") and k != "training")
-
-
-def _spelled(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"tensor {tuple(value.shape)}"
-    try:
-        return repr(value)
-    except Exception:  # what cannot be told apart is different
-        return f"at {id(value)}"
 
 
 def record(model: Model, z: Tensor, layer: str) -> Recording:
@@ -229,10 +267,10 @@ def record(model: Model, z: Tensor, layer: str) -> Recording:
             _same_constant(two.tensors[str(node_of_two.target)], three.tensors[str(node_of_three.target)])
         node_of_two.args = tuple(_sized(a, b) for a, b in zip(node_of_two.args, node_of_three.args, strict=True))
         node_of_two.kwargs = {k: _sized(v, node_of_three.kwargs[k]) for k, v in node_of_two.kwargs.items()}
-    return _without_weights(two, model.net)
+    return _without_weights(two, model.net, plain=is_plain_run(two, three))
 
 
-def _without_weights(recorded: Taped, net: nn.Module) -> Recording:
+def _without_weights(recorded: Taped, net: nn.Module, *, plain: bool) -> Recording:
     name_of = {_place(t): name for name, t in _named_tensors(net).items()}
     names: dict[str, str] = {}
     constants: dict[str, Tensor] = {}
@@ -244,7 +282,7 @@ def _without_weights(recorded: Taped, net: nn.Module) -> Recording:
                 names[at] = name_of[_place(tensor)]
             else:
                 constants[at] = tensor
-    return Recording(recorded.graph, names, constants)
+    return Recording(recorded.graph, names, constants, plain, likeness(net).hidden)
 
 
 def _place(t: Tensor) -> tuple[Any, ...]:

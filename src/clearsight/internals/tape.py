@@ -33,11 +33,13 @@ class Kind(NamedTuple):
 class Taped:
     """Operations in their order, and the tensors that are their attributes, by name.
 
-    It is no fx.GraphModule, which would write each graph as Python text: it is followed node by node.
+    It is no fx.GraphModule, which would write each graph as Python text: it is followed node by node.  asked: Python
+    took a value out of a tensor, which may have decided what ran, or autograd was left out or told another gradient.
     """
 
     graph: fx.Graph
     tensors: dict[str, Tensor]
+    asked: bool = False
 
 
 class ValueNeededError(RuntimeError):
@@ -58,23 +60,39 @@ def tape_of(run: Callable[[Tensor], Tensor], x: Tensor) -> Taped:
     ValueNeededError: Python asks for a number that depends on x.
     """
     tape = _Tape(x)
-    with tape, _OutOfPlace():
+    with tape, _Calls() as calls:
         out = functionalize(run, remove="mutations_and_views")(x)
     tape.graph.output(tape.node_of(out))
-    return Taped(tape.graph, tape.attributes)
+    return Taped(tape.graph, tape.attributes, tape.asked or calls.asked)
 
 
-class _OutOfPlace(TorchFunctionMode):
-    """Runs what works in place, number by number, as x.copy_(f(x)).
+_TAKES_OUT = frozenset(
+    {
+        "_set_grad_enabled", "item", "tolist", "numpy", "data_ptr", "untyped_storage", "storage", "equal", "is_nonzero",
+        "__array__", "__dlpack__", "__bool__", "__float__", "__int__", "__index__", "__complex__", "__format__",
+        "__contains__", "__reduce_ex__", "__deepcopy__",
+    }
+)  # fmt: skip
+
+_DATA: Any = Tensor.data.__get__  # type: ignore[attr-defined]
+
+
+class _Calls(TorchFunctionMode):
+    """Runs what works in place, number by number, as x.copy_(f(x)); and sees what takes a value out of a tensor.
 
     functionalize would ask Python for the shapes of each such operation, and import torch's compiler for that, and it
     refuses some of them (relu6_, selu_).
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = False
+
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        self.asked |= getattr(func, "__name__", "") in _TAKES_OUT or func == _DATA
         signature = _with_a_switch(func)
         if signature is not None:
             given = signature.bind(*args, **kwargs)
@@ -107,6 +125,9 @@ def _sibling(func: Any) -> Any:
     return getattr(Tensor, bare, None) or getattr(torch._C._nn, bare, None)
 
 
+_TELLS_VALUES = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
+
+
 class _Tape(Watch):
     """Runs every operation as it is, and appends it to a graph."""
 
@@ -116,6 +137,7 @@ class _Tape(Watch):
         self.attributes: dict[str, Tensor] = {}
         self.nodes = WeakTensorKeyDictionary()
         self.moving: set[fx.Node] = set()  # those that depend on x
+        self.asked = False
         start = self.graph.placeholder("x")
         self.moving.add(start)
         self._keep(x, start)
@@ -136,8 +158,10 @@ class _Tape(Watch):
         kwargs = kwargs or {}
         nodes = fx.node.map_aggregate((args, kwargs), lambda a: self.node_of(a) if isinstance(a, Tensor) else a)
         out = func(*args, **kwargs)
-        if torch.Tag.data_dependent_output in func.tags and self._any_moving(nodes):
+        moving = self._any_moving(nodes)
+        if torch.Tag.data_dependent_output in func.tags and moving:
             raise ValueNeededError(f"{func} gives Python a value that depends on the input")
+        self.asked |= not _TELLS_VALUES.isdisjoint(func.tags) or (moving and torch.is_inference_mode_enabled())
         self._write(func, nodes, out)
         return out
 

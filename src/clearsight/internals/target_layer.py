@@ -15,7 +15,7 @@ from clearsight.core.model import Model
 from clearsight.errors import Notice, Refused
 from clearsight.internals.kept_graph import at_rest
 from clearsight.internals.places import as_maps
-from clearsight.internals.probe import ModuleRun, network_facts
+from clearsight.internals.probe import ModuleRun, facts_in_use, network_facts
 
 _SAME = 0.01  # of the difference between the scores of two pictures: as good as none
 
@@ -45,8 +45,9 @@ def layer_and_later(model: Model, x: Tensor) -> tuple[str, str]:
     why = unseen(model.net)
     if why is not None:
         raise Refused(*why)
-    entry = network_facts(model, x)
+    entry = facts_in_use(model, x)
     if entry.target is None:
+        entry = network_facts(model, x)
         with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]), torch.no_grad():
             try:
                 entry.target = _search_layer(model, x, entry.probe.runs)

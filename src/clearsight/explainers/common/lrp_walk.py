@@ -31,7 +31,7 @@ from clearsight.explainers.common.lrp_rules import (
 )
 from clearsight.internals.graph import Graph, Values, word
 from clearsight.internals.layers import activations
-from clearsight.internals.recording import graph_of, graph_to_check, known_graph, note_first_pass, same_logits
+from clearsight.internals.recording import hold, note_first_pass, with_graph
 from clearsight.internals.relu import open_range
 from clearsight.internals.vjp import vjp
 
@@ -120,39 +120,51 @@ def relevance(
 
     Refused: networks with operations that have no rule, and maps that have lost relevance.
     """
-    graph, wanted, a = _recorded(model, x, layer)
+
+    def run(graph: Graph, is_new: bool) -> tuple[Tensor, Tensor]:
+        return _in_parts(model, graph, x, target, rules, layer, start, is_new=is_new)
+
+    return with_graph(model, x, run, layer)
+
+
+def _in_parts(
+    model: Model,
+    graph: Graph,
+    x: Tensor,
+    target: Target,
+    rules: Rules,
+    layer: str,
+    start: Callable[[Target, Tensor], Tensor] | None,
+    *,
+    is_new: bool,
+) -> tuple[Tensor, Tensor]:
+    """As many pictures at once as memory holds; is_new: the logits of the first ones are held against the network's."""
+    if layer and graph.marked is None:
+        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+    a, wanted = _by_network(model, graph, x, layer)
     together = graph.at_once(model.normalised(x[:1]).to(model.dtype), WORK)
-    batches = []
+    batches: list[tuple[Tensor, Tensor]] = []
     for rows in torch.split(torch.arange(len(x)), together):
         whole = together >= len(x)
         some, asked = (x, target) if whole else (x[rows.to(x.device)], target[rows])
-        given = a if whole or a is None else a[rows.to(a.device)]
-        values = _values(model, graph, some, given)
-        if wanted is not None and not same_logits(values[graph.end][: len(wanted)], wanted[: len(some)]):
-            graph = graph_of(model, x[:1], layer)  # which records the network again
-            values = _values(model, graph, some, given)
-        wanted = None
+        values = _values(model, graph, some, a if whole or a is None else a[rows.to(a.device)])
+        if is_new and not batches:
+            hold(model, some, values[graph.end], layer, wanted)
         batches.append(_some(model, graph, values, some, asked, rules, layer, start))
     shares, inputs = zip(*batches, strict=True)
     return (shares[0], inputs[0]) if len(batches) == 1 else (torch.cat(shares), torch.cat(inputs))
 
 
-def _recorded(model: Model, x: Tensor, layer: str) -> tuple[Graph, Tensor | None, Tensor | None]:
-    """The graph; what it must give for the first pictures, where that is to be seen; and what the layer gives for x.
+def _by_network(model: Model, graph: Graph, x: Tensor, layer: str) -> tuple[Tensor | None, Tensor | None]:
+    """What a layer gives for pictures x, and the logits, where everything behind the layer comes from it.
 
-    For a layer that everything behind it comes from, the network itself runs the pictures, and the graph no more than
-    what is behind.
+    The network itself runs the pictures then, and the graph no more than what is behind.
     """
-    if not layer:
-        return *graph_to_check(model, x[:1]), None
-    graph = known_graph(model, x, layer) or graph_of(model, x[:1], layer)
-    if graph.marked is None:
-        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
-    if _found_once(_behind, graph) is None:
-        return *graph_to_check(model, x[:1], layer), None
+    if not layer or _found_once(_behind, graph) is None:
+        return None, None
     a, logits = activations(model, x, layer)
     first_pass.note(model.net, x, logits)
-    return graph, logits, a
+    return a, logits
 
 
 def _values(model: Model, graph: Graph, x: Tensor, a: Tensor | None) -> Values:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from clearsight.internals.vjp import vjp
 
 Backward = Callable[[Tensor, Tensor], Tensor]  # the gradient from above, and what a ReLU passes of it -> what goes down
 
-Operations = Counter[str]  # how many of each name autograd wrote down
+Operations = tuple[tuple[str, tuple[int, ...]], ...]  # each that autograd wrote down, and which came before it
 
 _OURS = {ScaledBack: "NativeBatchNormBackward0"}  # the operation that each of our functions stands for
 _COPIES = "CloneBackward0"  # which one picture alone may need where several do not
@@ -28,17 +27,17 @@ _SAME = 1e-3  # of the gradient: how far that of the recording may be from the n
 
 
 def own_gradient(
-    model: Model, x: Tensor, target: Target, backward: Backward, relus: int, known: Operations
+    model: Model, x: Tensor, target: Target, backward: Backward, relus: int, known: Collection[Operations]
 ) -> Tensor | None:
     """d target / d x (B, C, *S) by a run of the network, with another way back through its ReLUs.
 
-    None where autograd wrote down other operations than are known, or another number of ReLUs.
+    None where autograd wrote down other operations than any that are known, or another number of ReLUs.
     """
     p = x.detach().requires_grad_()
     with torch.enable_grad():
         logits = model(p)
     written = _turned(logits, backward, relus)
-    if written != known:
+    if written not in known:
         return None
     with torch.enable_grad():
         score = target(logits)
@@ -51,14 +50,15 @@ def compared(
     """The operations of a network's own run, where it gives the gradient of its recording; else None.
 
     It is looked at with noise shaped like a picture of x (B, C, *S), so that the answer is the same whatever the
-    pictures.  relus: how many the recording has; recorded: logits of pixels, with the same way back through them.
+    pictures; where there are several, the network runs two, for which autograd may write down other operations than for
+    one.  relus: how many the recording has; recorded: logits of pixels, with the same way back through them.
     """
-    noise = torch.rand((1, *x.shape[1:]), generator=torch.Generator().manual_seed(0)).to(x)
+    noise = torch.rand((min(len(x), 2), *x.shape[1:]), generator=torch.Generator().manual_seed(0)).to(x)
     written: Operations | None = None
     found: list[Tensor] = []
     with passes.uncounted():
         for run in (model, recorded):
-            p = noise.clone().requires_grad_()
+            p = (noise if run is model else noise[:1]).clone().requires_grad_()
             with torch.enable_grad():
                 logits = run(p)
             if run is model:
@@ -67,7 +67,7 @@ def compared(
                     return None
             mix = torch.linspace(2, -1, logits[0].numel()).to(logits).view(logits[:1].shape)
             try:
-                found.append(vjp(logits, p, mix.expand_as(logits)))
+                found.append(vjp(logits, p, mix.expand_as(logits))[:1])
             except RuntimeError:  # a value that the way back needs was written over
                 return None
     own, other = found
@@ -87,9 +87,24 @@ def _turned(logits: Tensor, backward: Backward, relus: int) -> Operations | None
         return None
     for node in rectifiers:
         node.register_hook(lambda passed, above: (backward(above[0], passed[0]),))
-    names = Counter(_OURS[node._forward_cls] if _in_python(node) else node.name() for node in nodes)
-    del names[_COPIES]
-    return names
+    return _written(nodes)
+
+
+def _written(nodes: Iterable[Any]) -> Operations:
+    """The operations in an order of their own, each with the numbers of those before it; copies are passed over."""
+    named = [(node, _OURS[node._forward_cls] if _in_python(node) else str(node.name())) for node in nodes]
+    number = {node: i for i, (node, _) in enumerate(n for n in named if n[1] != _COPIES)}
+
+    def origin(node: Any) -> Any:
+        while node not in number:
+            node = node.next_functions[0][0]
+        return number[node]
+
+    return tuple(
+        (name, tuple(origin(before) for before, _ in node.next_functions if before is not None))
+        for node, name in named
+        if name != _COPIES
+    )
 
 
 def _way_back(out: Tensor) -> dict[Any, None]:

@@ -11,16 +11,26 @@ from torch import Tensor, fx
 from torch.autograd.function import FunctionCtx
 
 from clearsight.core.model import Model
+from clearsight.core.settled import note
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.own_rectifiers import Backward, Operations, compared, own_gradient
-from clearsight.internals.graph import Graph, word
+from clearsight.internals.graph import Graph, Run, word
 from clearsight.internals.layers import gradients
-from clearsight.internals.recording import graph_of, known_graph, note_first_pass
+from clearsight.internals.recording import (
+    FOLLOWED,
+    STRAYED,
+    graph_alike,
+    graph_of,
+    is_plain,
+    known_graph,
+    note_first_pass,
+)
 from clearsight.internals.relu import RELUS, open_range
 from clearsight.internals.traceability import SMOOTH
 
-_shown: weakref.WeakKeyDictionary[Graph, dict[str, Operations | None]] = weakref.WeakKeyDictionary()
+_Shown = dict[bool, Operations | None]  # of one picture and of several, what was compared; None: it cannot be followed
+_shown: weakref.WeakKeyDictionary[Run, dict[str, _Shown]] = weakref.WeakKeyDictionary()  # by method
 
 
 def rectified_gradient(model: Model, x: Tensor, target: Target, backward: Backward, name: str) -> Tensor:
@@ -31,7 +41,7 @@ def rectified_gradient(model: Model, x: Tensor, target: Target, backward: Backwa
 
     Refused: networks without a ReLU, and those with other activations, for which these methods say nothing.
     """
-    graph = known_graph(model, x)
+    graph = known_graph(model, x) or (graph_alike(model, x) if is_plain(model, x) else None)
     own = None if graph is None else _own(model, x, target, backward, name, graph)
     if own is not None:
         return own
@@ -40,9 +50,9 @@ def rectified_gradient(model: Model, x: Tensor, target: Target, backward: Backwa
     def recorded(p: Tensor) -> Tensor:
         return graph(model.normalised(p).to(model.dtype), dict.fromkeys(RELUS, partial(_run, backward))).float()
 
-    shown = _shown.setdefault(graph, {})
-    if name not in shown:
-        shown[name] = compared(model, x, backward, len(_relus(graph)), recorded)
+    shown = _shown.setdefault(graph.run_of, {}).setdefault(name, {})
+    if (len(x) > 1) not in shown:
+        shown[len(x) > 1] = compared(model, x, backward, len(_relus(graph)), recorded)
         own = _own(model, x, target, backward, name, graph)
         if own is not None:
             return own
@@ -56,8 +66,16 @@ def rectified_gradient(model: Model, x: Tensor, target: Target, backward: Backwa
 
 def _own(model: Model, x: Tensor, target: Target, backward: Backward, name: str, graph: Graph) -> Tensor | None:
     """The gradient by the network's own run; None where that was not compared with the recording, or is another now."""
-    known = _shown.get(graph, {}).get(name)
-    return None if known is None else own_gradient(model, x, target, backward, len(_relus(graph)), known)
+    shown = _shown.get(graph.run_of, {}).get(name, {})
+    known = [operations for operations in shown.values() if operations is not None]
+    if not known or shown.get(len(x) > 1, known) is None:
+        return None
+    own = own_gradient(model, x, target, backward, len(_relus(graph)), known)
+    if own is not None:
+        note(model.net, FOLLOWED)
+    elif (len(x) > 1) in shown:
+        note(model.net, STRAYED)
+    return own
 
 
 def _with_relus(model: Model, x: Tensor, name: str) -> Graph:
