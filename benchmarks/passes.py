@@ -49,6 +49,9 @@ SPELLED = {  # hundreds of passes at their defaults
 }  # fmt: skip
 WHY = {  # known reasons; what has none here was not looked into
     "ablation-cam": "what follows the layer runs once for each channel, and counts as no pass",
+    "relevance-cam": "a call's own cost, 4 to 8 ms whatever the method",
+    "deep-lift": "a pass of the first picture that checks the recording, and a ReLU's change over change, which takes "
+    "seven steps where its slope takes one",
     "extremal-perturbation": "each of 1,024 places of its mask is a smooth maximum over 169, whatever the network",
 }  # fmt: skip
 ABOUT = (

@@ -64,9 +64,10 @@ def deep_lift(model: Model, x: Tensor, target: Target, *, baseline: float = 0.0)
         p = some.detach().requires_grad_()
         out = _run(model, graph, p, before, 1 if alike else len(p))
         if wanted is not None and not same_logits(out[:1].detach(), wanted):
-            graph_of(model, x[:1])  # which records the network again
-            again: Tensor = deep_lift(model, x, target, baseline=baseline)
-            return again
+            graph = graph_of(model, x[:1])  # which records the network again
+            before = _before(model, graph, some, baseline)
+            out = _run(model, graph, p, before, len(p))
+            alike = False
         wanted = None
         note_first_pass(model, some, out)
         maps.append(_map(model, p, out, before[graph.end], asked, baseline))
