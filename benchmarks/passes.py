@@ -50,8 +50,8 @@ SPELLED = {  # hundreds of passes at their defaults
 WHY = {  # known reasons; what has none here was not looked into
     "ablation-cam": "what follows the layer runs once for each channel, and counts as no pass",
     "relevance-cam": "a call's own cost, 5 to 9 ms",
-    "deep-lift": "a pass of the first picture checks the recording, a ReLU's change over change takes seven steps where "
-    "its slope takes one, and max-pooling hands back to two winners",
+    "deep-lift": "a pass of the first picture checks the recording, a ReLU's change over change takes seven steps "
+    "where its slope takes one, and max-pooling hands back to two winners",
     "extremal-perturbation": "each of 1,024 places of its mask is a smooth maximum over 169, whatever the network",
 }  # fmt: skip
 ABOUT = (
