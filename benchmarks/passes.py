@@ -49,13 +49,17 @@ SPELLED = {  # hundreds of passes at their defaults
 }  # fmt: skip
 WHY = {  # known reasons; what has none here was not looked into
     "ablation-cam": "what follows the layer runs once for each channel, and counts as no pass",
+    "relevance-cam": "a call's own cost, 5 to 9 ms",
+    "deep-lift": "a pass of the first picture checks the recording, a ReLU's change over change takes seven steps "
+    "where its slope takes one, and max-pooling hands back to two winners",
     "extremal-perturbation": "each of 1,024 places of its mask is a smooth maximum over 169, whatever the network",
 }  # fmt: skip
 ABOUT = (
     "What formulas need: multiply-adds of convolutions and matrix products per picture, forwards in those of a plain",
     "forward and backwards in those of a plain way back to the pixels. The needed ones are counted layer by layer from",
     "the rules of the papers, the pass that gives the values included: `benchmarks/products.py` says how many products",
-    "each rule takes, and where it is written. The run ones are those of a call, what it checks included.",
+    "each rule takes, and where it is written. The run ones are those of a call, what it checks included. Where",
+    "less is run than needed, sums over parts of both signs come from the pass and one product: most of all in rap.",
 )
 CHECKS = ("random", "edge", "centre")  # control maps, which run no network
 

@@ -17,7 +17,7 @@ METHODS = {
     "explainers/deep_lift.py": [
         ("(p - baseline)).sum(1)", "p).sum(1)"),
         ("if wanted is not None and not same_logits(out[:1].detach(), wanted):", "if False:"),
-        ("more=1) if alike", "more=1) if True"),
+        ("        if not alike:\n", "        if False:\n"),
         ("torch.full_like(x, baseline)", "torch.zeros_like(x)"),
         ("note_or_refuse(", "(lambda *_: None)("),
         ("slope(target, logits, baseline_logits)", "slope(target, logits, logits)"),

@@ -65,7 +65,7 @@ CORE = (
             ("signed_parts(op, more_down, more_up)", "signed_parts(op, more_up, more_down)"),
             ("torch.ones_like(one.x), torch.ones_like)", "one.x.abs(), torch.ones_like)"),
             ("(op.x - high, negative_part)", "(op.x - low, negative_part)"),
-            ("op.x.abs(), torch.abs)", "op.x.abs(), ups)"),
+            ("[(op.x.abs(), torch.abs)]", "[(op.x.abs(), positive_part)]"),
         )
     ]
     + [

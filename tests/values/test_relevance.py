@@ -277,7 +277,7 @@ def test_no_more_is_run_than_the_formula_needs(call, forwards, backwards):
 def test_a_sum_of_one_sign_is_the_same_with_one_product_less(call, monkeypatch):
     model, x = made(branchless, (12, 12))
     found = explain(model, x, call, ClassScore(1)).maps
-    monkeypatch.setattr(lrp_walk, "_signs", lambda *_: {})
+    monkeypatch.setattr(lrp_walk, "signs_of", lambda *_: {})
     torch.testing.assert_close(found, explain(model, x, call, ClassScore(1)).maps, rtol=1e-6, atol=1e-8)
 
 
@@ -322,8 +322,8 @@ def test_relevance_cam_of_a_layer_that_others_go_past():
     """The scores come from elsewhere too, so the recording runs from the pixels: as where it always does."""
     model, x = made(bent, (5, 6))
     with model.undisturbed():
-        assert lrp_walk._behind(graph_of(model, x[:1], "a")) is not None
-        assert lrp_walk._behind(graph_of(model, x[:1], "b")) is None
+        assert lrp_walk.nodes_behind(graph_of(model, x[:1], "a")) is not None
+        assert lrp_walk.nodes_behind(graph_of(model, x[:1], "b")) is None
     e = explain(model, x, "relevance-cam(layer=b)", ClassScore(1))
     assert (e.forwards, e.backwards) == (1, 1)
     assert e.maps.abs().max() > 0
@@ -333,7 +333,7 @@ def test_relevance_cam_of_a_layer_that_others_go_past():
 def test_relevance_cam_is_the_same_where_the_recording_runs_all(layer, monkeypatch):
     model, x = made(branchless, (12, 12))
     found = explain(model, x, f"relevance-cam(layer={layer})", ClassScore(1))
-    monkeypatch.setattr(lrp_walk, "_behind", lambda _: None)
+    monkeypatch.setattr(lrp_walk, "nodes_behind", lambda _: None)
     wanted = explain(model, x, f"relevance-cam(layer={layer})", ClassScore(1))
     torch.testing.assert_close(found.maps, wanted.maps, rtol=1e-6, atol=1e-8)
     assert found.forwards == wanted.forwards == 1

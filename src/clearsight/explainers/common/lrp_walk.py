@@ -160,7 +160,7 @@ def _by_network(model: Model, graph: Graph, x: Tensor, layer: str) -> tuple[Tens
 
     The network itself runs the pictures then, and the graph no more than what is behind.
     """
-    if not layer or _found_once(_behind, graph) is None:
+    if not layer or _found_once(nodes_behind, graph) is None:
         return None, None
     a, logits = activations(model, x, layer)
     first_pass.note(model.net, x, logits)
@@ -169,7 +169,7 @@ def _by_network(model: Model, graph: Graph, x: Tensor, layer: str) -> tuple[Tens
 
 def _values(model: Model, graph: Graph, x: Tensor, a: Tensor | None) -> Values:
     """The values of all nodes; of those behind the marked layer, where it is told what that gives."""
-    behind = None if a is None else _found_once(_behind, graph)
+    behind = None if a is None else _found_once(nodes_behind, graph)
     with torch.no_grad():
         if a is None or behind is None or graph.marked is None:
             return graph.values(model.normalised(x).to(model.dtype))
@@ -188,7 +188,7 @@ def _found_once(find: Callable[[Graph], T], graph: Graph) -> T:
     return result
 
 
-def _behind(graph: Graph) -> list[fx.Node] | None:
+def nodes_behind(graph: Graph) -> list[fx.Node] | None:
     """The nodes to run, given the marked layer's output; None where the scores come from elsewhere too."""
     found = {graph.marked}
     for node in graph.nodes:
@@ -364,7 +364,7 @@ def _as_linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any) -> tuple[Linea
         column = (-1,) + (1,) * (z.dim() - 2)
         added = none if bias is None else bias.view(column)
         forward, back = _convolving(x, weight, rest, walk.changing(node.args[1]))
-        op = Linear(x, z, added, forward, back, walk.pictures, **_signs(walk.graph, node))
+        op = Linear(x, z, added, forward, back, walk.pictures, **signs_of(walk.graph, node))
         if rest[-1] == 1 and not rest[3]:
             forward, back = _convolving(x[:, :1], weight[:1, :1], rest, changed)
             op = replace(op, thin=Linear(x[:, :1], z, added, forward, back, walk.pictures))
@@ -376,7 +376,7 @@ def _as_linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any) -> tuple[Linea
     times = kwargs.get("alpha", 1)
     if node.args[at] in walk.graph.moving:
         forward, back = _times(b, times, walk.changing(node.args[at + 1]))
-        op = Linear(a, z, added, forward, back, walk.pictures, **_signs(walk.graph, node))
+        op = Linear(a, z, added, forward, back, walk.pictures, **signs_of(walk.graph, node))
         return op, _node(node.args[at])
 
     def from_left(v: Tensor, change: Change) -> Tensor:
@@ -426,7 +426,7 @@ def _times(weight: Tensor, times: float, changing: Changing) -> tuple[Product, P
     return forward, back
 
 
-def _signs(graph: Graph, node: fx.Node) -> dict[str, Any]:
+def signs_of(graph: Graph, node: fx.Node) -> dict[str, Any]:
     """What is known of the signs of a linear operation's input and output."""
     moving = next(n for n in node.all_input_nodes if n in graph.moving)
     rectified = node is not graph.end and all(open_range(n) is not None and n.args[0] is node for n in node.users)
