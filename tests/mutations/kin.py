@@ -5,7 +5,7 @@ _SHOWS, _PAYS = "what_another_network_found", "a_second_network_runs_no_more"
 # what the methods stand on: (file, old text, new text, pytest's -k)
 CORE = [
     *(
-        ("core/likeness.py", old, new, _SHOWS)
+        ("core/likeness.py", old, new, "networks_are_not_alike")
         for old, new in (
             ("hidden = tuple(a for", "hidden = tuple(() for"),
             ("return kind, tuple(map(self.of, value))", "return kind, len(value)"),

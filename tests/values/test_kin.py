@@ -263,3 +263,19 @@ def test_networks_are_alike_in_all_but_the_values_of_their_weights() -> None:
     second = second_of(first)
     second.net.something = object()
     assert not likeness(second.net).certain
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_a_flag, with_a_private_flag, with_an_item, with_a_flag_of_the_class, with_another_method,
+        with_its_own_method, with_its_own_forward, with_a_hook, with_another_module,
+    ],
+)  # fmt: skip
+def test_networks_are_not_alike_where_python_shows_a_difference(
+    change: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = model_of(0)
+    before, second = likeness(first.net), second_of(first)
+    change(second, monkeypatch)
+    assert likeness(second.net) != before
