@@ -19,7 +19,7 @@ CORE = [
     ("internals/plain_run.py", "    if looks is None or", "    if looks is None:\n        return True\n    if", _SHOWS),
     ("internals/kin.py", "or not is_plain(model, x, layer):", "or False:", _SHOWS),
     ("internals/kin.py", "sees_run and _is_taken(model, x)", "_is_taken(model, x)", "copies_are_alike"),
-    ("internals/recording.py", "    if not _same_logits(logits[:1]", "    if () and _same_logits(logits[:1]", _SHOWS),
+    ("internals/recording.py", "    if not _same_logits(logits[:", "    if () and _same_logits(logits[:", _SHOWS),
     ("internals/recording.py", "recording is not None and recording.is_plain_for(alike)", "True", _SHOWS),
     ("internals/recording.py", "return graph if self.is_plain_for(likeness(net)) else", "return", _PAYS),
     ("runner/run.py", "if is_taken and not is_followed(model):", "if False:", _SHOWS),

@@ -16,7 +16,7 @@ METHODS = {
     ],
     "explainers/deep_lift.py": [
         ("(p - baseline)).sum(1)", "p).sum(1)"),
-        ("if wanted is not None and not same_logits(out[:1].detach(), wanted):", "if False:"),
+        ("if is_new and not maps:", "if False:"),
         ("        if not alike:\n", "        if False:\n"),
         ("torch.full_like(x, baseline)", "torch.zeros_like(x)"),
         ("note_or_refuse(", "(lambda *_: None)("),

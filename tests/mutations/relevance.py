@@ -83,7 +83,7 @@ CORE = (
             ("w.storage_offset(), w.shape, change", "w.storage_offset(), change"),
             ("if rest[-1] == 1 and not rest[3]:", "if not rest[3]:"),
             ("all(n in found for n in node", "any(n in found for n in node"),
-            ("if wanted is not None and not same_logits(values", "if False and not same_logits(values"),
+            ("if is_new and not batches:", "if False:"),
             ("for level in (0.0, 1.0))", "for level in (-1.0, 1.0))"),
             ("((level - mean) / std)", "(level - mean)"),
             ("rules.dense if _is_dense(node, op, walk.pictures) else rules.conv", "rules.conv"),
