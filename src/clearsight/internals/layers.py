@@ -28,7 +28,7 @@ from clearsight.internals.finite_differences import (
 from clearsight.internals.kept_graph import held, is_kept
 from clearsight.internals.mixing import mixed, random_mix
 from clearsight.internals.places import Layout, as_maps
-from clearsight.internals.probe import network_facts, probed
+from clearsight.internals.probe import facts_in_use, network_facts
 from clearsight.internals.target_layer import level_of, target_layer
 
 _ANOTHER = "name another with layer="
@@ -61,7 +61,7 @@ def layout_of(model: Model, x: Tensor, layer: str) -> Layout:
     Refused: a layer that gives no feature maps, that runs more than once inside, or not at all.
     """
     module_at(model, layer)
-    runs = [s for s in probed(model, x).runs if s.name == layer]
+    runs = [s for s in facts_in_use(model, x).probe.runs if s.name == layer]
     if not runs:
         raise Refused(f"layer {layer} is not run in a forward pass", _ANOTHER)
     if len(runs) > 1:
