@@ -385,7 +385,8 @@ def test_cheap_second_derivatives_of_padding_are_those_of_torch(shape, sides, va
     plain = slopes()
     with twice_differentiable():
         cheap, padded = slopes(), nn.functional.pad(x, sides, value=value)
-        assert nn.functional.pad(x, (-1, 0)).shape[-1] == shape[-1] - 1
+        cut = nn.functional.pad(x, (-1, 0))
+    assert type(cut.grad_fn).__name__ != "_PaddedBackward"
     assert type(padded.grad_fn).__name__ == "_PaddedBackward"
     assert torch.equal(padded, wide)
     assert padded.stride() == wide.stride()
