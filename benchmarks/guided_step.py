@@ -35,8 +35,9 @@ MOST = {"right-reasons": 2.2, "energy": 2.2, "attention-prior": 2.2, "cam-loss":
 MORE = ("energy(explainer=grad-cam)", "energy(explainer=saliency)")
 KINDS = {
     "convolutions": ("convolution", "convolution_backward", "bmm", "col2im"),
-    "BatchNorm": ("native_batch_norm", "native_batch_norm_backward", "addcmul_"),
+    "BatchNorm": ("native_batch_norm", "native_batch_norm_backward", "addcmul", "addcmul_"),
     "ReLUs": ("relu_", "threshold_backward", "hardtanh", "hardtanh_", "hardtanh_backward"),
+    "padding": ("constant_pad_nd",),
     "sums": ("add", "add_"),
 }
 OTHER = "others"
@@ -170,6 +171,7 @@ def operations(network: str, batch: int, side: int) -> list[str]:
     return [
         f"| {network} | {kind} | {1000 * t:.1f} | {1000 * guided[kind]:.1f} | {guided[kind] / t:.2f} |"
         for kind, t in plain.items()
+        if t > 0
     ]
 
 

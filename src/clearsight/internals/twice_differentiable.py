@@ -1,9 +1,10 @@
-"""Convolutions, BatchNorm and ReLUs whose gradient at the input is differentiated once more, at little cost.
+"""Convolutions, BatchNorm, ReLUs and padding whose gradient at the input is differentiated once more, at little cost.
 
 PyTorch works out the second gradient of a convolution's weights as a convolution by filters of the size of the picture,
 and of grouped convolutions group by group.  It is the ordinary gradient of the weights, with the second gradient in the
 place of the input.  That of BatchNorm takes PyTorch twenty passes over what it is given; it is a sum of three terms.
-That of a ReLU at its input is zero, which PyTorch writes out and adds.
+That of a ReLU at its input is zero, which PyTorch writes out and adds.  That of padding is a part of what comes back,
+which PyTorch copies.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from clearsight.internals.input_convolution import gradient_at_input, is_folded
 
 _Geometry = tuple[Any, ...]  # stride, padding, dilation, transposed, output padding, groups
 _aten = torch.ops.aten
+_back = _aten.native_batch_norm_backward.default
 _FEW_STEPS = 16  # of autograd, as normalisation takes some
 
 
@@ -162,18 +164,22 @@ class _Standardised(torch.autograd.Function):
         out, own_mean, scale = _aten.native_batch_norm.default(x, weight, bias, mean, variance, True, share, eps)
         mark = scale.new_zeros(())
         ctx.save_for_backward(x, weight, own_mean, scale, mark)
+        ctx.set_materialize_grads(False)
         ctx.eps, ctx.later = eps, []
         return out, mark
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, _: Tensor) -> Any:
+    def backward(ctx: Any, g: Tensor | None, _: None) -> Any:
         x, weight, mean, scale, mark = ctx.saved_tensors
+        g = torch.zeros_like(x) if g is None else _like(x, g)
         if torch.is_grad_enabled():  # its own gradient is wanted: it is a part of an explanation
             at_input = _StandardisedAtInput.apply(g, mark, x.detach(), weight, mean, scale, ctx.eps, ctx.later)
             return at_input, *[None] * 6
-        at_x, at_weight, at_bias = _standardised_back(g, x, weight, mean, scale, ctx.eps, ctx.later)
+        if not ctx.later:
+            return *_standardised_back(g, x, weight, mean, scale, ctx.eps), *[None] * 4
+        found = _standardised_back_with(ctx.later, g, x, weight, mean, scale, ctx.eps)
         ctx.later.clear()
-        return at_x, at_weight, at_bias, *[None] * 4
+        return *found, *[None] * 4
 
 
 class _StandardisedAtInput(torch.autograd.Function):
@@ -195,59 +201,57 @@ class _StandardisedAtInput(torch.autograd.Function):
         eps: float,
         later: Any,
     ) -> Tensor:
-        found, along, total = _standardised_back(g, x, weight, mean, scale, eps)
+        at_input, along, total = _standardised_back(g, x, weight, mean, scale, eps)
         ctx.save_for_backward(g, x, weight, mean, scale, along, total)
         ctx.eps, ctx.later = eps, later
-        at_input: Tensor = found
         return at_input
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v: Tensor) -> Any:
         g, x, weight, mean, scale, g_along, g_total = ctx.saved_tensors
+        v = _like(x, v)
         at_g, v_along, v_total = _standardised_back(v, x, weight, mean, scale, ctx.eps)
-        n = x.numel() / x.shape[1]
-        both = _sum_of_products(v, g, scale).addcmul_(v_total, g_total, value=-1 / n)
-        both.addcmul_(v_along, g_along, value=-1 / n)
+        n, g_steep = x.numel() / x.shape[1], g_along * scale
+        apart = _back(v, g, None, None, None, g_total / n, scale, True, ctx.eps, (False, True, False))[1]
+        at_weight = apart.addcmul_(v_along, g_steep, value=-1 / n)  # before, s times the sum of v (g - mean(g))
         if ctx.needs_input_grad[1]:
-            size = weight * scale.square()
-            of_v, of_g = size * g_along / -n, size * v_along / -n
-            of_h = (size * both / -n).addcmul_(of_g, g_along, value=-2 / n)  # of h, the second by the deviation
-            of_x = of_h * scale
-            rest = (of_v * v_total).addcmul_(of_g, g_total).div_(-n).addcmul_(of_x, mean, value=-1)
-            ctx.later.append((of_x, rest, (v, of_v), (g, of_g)))
-        return at_g, both.new_zeros(()), None, both.mul_(scale), *[None] * 4
+            size = (weight * scale).div_(-n)
+            of_v, of_g = size * g_steep, (size * scale).mul_(v_along)
+            of_h = (size * at_weight).addcmul_(of_g, g_along, value=-2 / n)  # of h, the second by the deviation
+            rest = (of_v * v_total).addcmul_(of_g, g_total).div_(-n)
+            ctx.later.append((of_h, rest, (v, of_v), (g, of_g)))
+        return at_g, None, None, at_weight, *[None] * 4
 
 
 def _standardised_back(
-    g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float, later: Any = ()
+    g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients at the input, at the weights (the sum of g h) and at the bias (the sum of g).
+    """The gradients at the input, at the weights (the sum of g h) and at the bias (the sum of g)."""
+    found: tuple[Tensor, Tensor, Tensor]
+    found = _back(g, x, weight, None, None, mean, scale, True, eps, (True, True, True))
+    return found
 
-    The first is w s g and a line in x, whose two numbers follow from the sums; ``later`` is added to it.  To write out
-    the line and to add to it takes fewer passes over memory than torch's own.
-    """
-    wanted = (False, True, True)
-    _, along, total = _aten.native_batch_norm_backward.default(g, x, weight, None, None, mean, scale, True, eps, wanted)
-    n, shape, size = x.numel() / x.shape[1], (1, -1, *[1] * (x.dim() - 2)), weight * scale
-    slope = along * scale
-    level = torch.addcmul(total, slope, mean, value=-1).mul_(size).div_(-n)
-    slope.mul_(size).div_(-n)
-    parts = [(g, size)]
-    for of_x, rest, *others in later:
-        slope, level, parts = slope + of_x, level + rest, parts + others
-    at_x = torch.addcmul(level.view(shape), x, slope.view(shape))
+
+def _standardised_back_with(
+    later: Any, g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, with what waits in ``later`` at the input: a line in x and multiples of g and of what is kept there."""
+    _, along, total = _back(g, x, weight, None, None, mean, scale, True, eps, (False, True, True))
+    n, size = x.numel() / x.shape[1], weight * scale
+    slope, level, parts = size * along / -n, size * total / -n, [(g, size)]
+    for of_h, rest, *others in later:
+        slope, level, parts = slope + of_h, level + rest, parts + others
+    one, shape = torch.ones_like(scale), (1, -1, *[1] * (x.dim() - 2))
+    at_x: Tensor = _aten.native_batch_norm.default(x, slope.mul_(scale), level, mean, one, False, 0.0, 0.0)[0]
     for other, factor in parts:
         at_x.addcmul_(other, factor.view(shape))
     return at_x, along, total
 
 
-def _sum_of_products(v: Tensor, g: Tensor, like: Tensor) -> Tensor:
-    """The sum of v g in each channel, as BatchNorm has it that standardises nothing: one pass, and no product kept."""
-    nothing, one = torch.zeros_like(like), torch.ones_like(like)
-    wanted = (False, True, False)
-    found: Tensor = _aten.native_batch_norm_backward.default(v, g, one, None, None, nothing, one, True, 0.0, wanted)[1]
-    return found
+def _like(x: Tensor, g: Tensor) -> Tensor:
+    """g in the memory order of x, without which BatchNorm takes torch several times as long."""
+    return g if g.stride() == x.stride() else torch.empty_like(x).copy_(g)
 
 
 class _Scaled(torch.autograd.Function):
@@ -352,17 +356,58 @@ class _ClampedAtInput(torch.autograd.Function):
 
 
 def _clamped_back(g: Tensor, out: Tensor, low: float, high: float) -> Tensor:
-    """g where the result lies between the two ends, which is where the input does; else 0."""
-    found: Tensor
+    """g where the result lies between the two ends, which is where the input does; else 0.  In the result's order."""
+    found = torch.empty_like(out)
     if low == 0 and high == torch.inf:
-        found = _aten.threshold_backward.default(g, out, 0.0)
+        _aten.threshold_backward.grad_input(g, out, 0.0, grad_input=found)
     else:
-        found = _aten.hardtanh_backward.default(g, out, low, high)
+        _aten.hardtanh_backward.grad_input(g, out, low, high, grad_input=found)
     return found
+
+
+def _padded(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor | None:
+    if mode != "constant" or min(pad, default=-1) < 0 or not _is_differentiated(input):
+        return None
+    out: Tensor = _Padded.apply(input, tuple(pad), value or 0.0)
+    return out
+
+
+class _Padded(torch.autograd.Function):
+    """Borders of one value around x; its gradient is a part of that which comes, which torch would copy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sides: tuple[int, ...], value: float) -> Tensor:
+        ctx.sides = sides
+        out: Tensor = _aten.constant_pad_nd.default(x, sides, value)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        return _Cropped.apply(g, ctx.sides), None, None
+
+
+class _Cropped(torch.autograd.Function):
+    """What lies inside the borders: a view."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, sides: tuple[int, ...]) -> Tensor:
+        ctx.sides = sides
+        for axis, before, after in _borders(g, sides):
+            g = g.narrow(axis, before, g.shape[axis] - before - after)
+        return g
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> Any:
+        return _Padded.apply(v, ctx.sides, 0.0), None
+
+
+def _borders(x: Tensor, sides: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """Of each axis that has borders, the last first: the axis, how many before it and how many after."""
+    return [(x.dim() - 1 - i, sides[2 * i], sides[2 * i + 1]) for i in range(len(sides) // 2)]
 
 
 _OWN: dict[Any, Callable[..., Tensor | None]] = {
     **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), _convolved), nn.functional.batch_norm: _standardised,
     **dict.fromkeys((nn.functional.relu, torch.relu, torch.Tensor.relu), _rectified),
-    nn.functional.relu6: _rectified_to_6, nn.functional.hardtanh: _clamped,
+    nn.functional.relu6: _rectified_to_6, nn.functional.hardtanh: _clamped, nn.functional.pad: _padded,
 }  # fmt: skip
