@@ -12,7 +12,7 @@ measured are kept in --work, so that a stopped table goes on.  Writes benchmarks
 With --raw FOLDER instead, all raw requests of CSIC-2010, headers included, are learnt by the first depth, and the
 marks are the start line and the body: benchmarks/intrusion_raw.md.
 
-    python benchmarks/intrusion.py --raw csic2010 --seeds 1 --epochs 6 --depths 2 --smoothing 0.1
+    python benchmarks/intrusion.py --raw csic2010 --seeds 2 --epochs 5 --depths 4 --smoothing 0.1
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import time
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -45,16 +44,21 @@ LECTURE = (
 Row = dict[str, Any]
 
 
-def recipes(depths: list[int], epochs: int, smoothing: float, guided: bool) -> dict[str, cs.Recipe]:
-    """The networks of the table, by the name of their row.  guided: those as well that learn from marks."""
+def recipes(words: argparse.Namespace) -> dict[str, cs.Recipe]:
+    """The networks of the table, by the name of their row: of marked requests those as well that learn from marks."""
+    depths = [int(d) for d in words.depths.split(",")]
 
     def of(depth: int) -> cs.Recipe:
-        arch = f"clearsight:character-cnn(depth={depth}, embedding=16, width=64, pool=max)"
-        converged = 2 * epochs if depth >= DEEP else epochs  # a deep network learns more slowly
-        return cs.Recipe(arch=arch, epochs=converged, split_seed=0, patience=0, smoothing=smoothing)
+        epochs = 2 * words.epochs if depth >= DEEP else words.epochs  # a deep network learns more slowly
+        norm = "" if words.raw is None else ", norm=batch"
+        arch = f"clearsight:character-cnn(depth={depth}, embedding=16, width=64{norm}, pool=max)"
+        recipe = cs.Recipe(arch=arch, epochs=epochs, split_seed=0, patience=0, smoothing=words.smoothing)
+        if words.raw is None:
+            return recipe
+        return replace(recipe, class_weights=True, precision="bf16")  # in val and test attacks are more often
 
     rows = {f"depth {depth}": of(depth) for depth in depths}
-    if not guided:
+    if words.raw is not None:
         return rows
     first, name = of(depths[0]), f"depth {depths[0]}"
     for share in (0.01, 0.1, 1.0):
@@ -70,10 +74,10 @@ def trained(requests: Path, recipe: cs.Recipe, run: Path, column: str) -> float:
     took = run.with_suffix(".minutes")
     if not took.exists():
         data = cs.folder(requests, split="all", text_column=column)
-        began = time.monotonic()
         for epoch in cs.train(data, recipe, run, resume=(run / "state.pt").exists(), save_first=False):
             print(run.name, epoch.line(), flush=True)
-        took.write_text(f"{(time.monotonic() - began) / 60:.2f}")
+        seconds = json.loads((run / "metrics.json").read_text())["seconds"]  # of a resumed run all of them
+        took.write_text(f"{seconds / 60:.2f}")
     return float(took.read_text())
 
 
@@ -137,8 +141,9 @@ def table(lines: list[Row], about: list[str]) -> str:
         text += ["", "What the networks do, of all the judged answers, in %:", ""]
         text += [f"- {what}: {_cell([line['does'][what] for line in lines])}" for what in sorted(does)]
     if not kinds:  # raw requests, of which the lecture speaks
-        least = min(line["right"] / line["n"] for line in lines)
-        text += ["", f"The lecture's 98 % is {'reached' if least >= 0.98 else 'not reached'} on test here."]
+        reached = sum(line["right"] >= 0.98 * line["n"] for line in lines)
+        right = ", ".join(f"{line['right']:,} of {line['n']:,}" for line in lines)
+        text += ["", f"The lecture's 98 % is reached on test by {reached} of {len(lines)} networks: right are {right}."]
     return "\n".join([*text, "", LECTURE, ""])
 
 
@@ -169,8 +174,12 @@ def about_marked(words: argparse.Namespace) -> list[str]:
 def about_raw(words: argparse.Namespace, requests: str) -> list[str]:
     """What stands above the table of raw requests.
 
-    Recipes were compared on val alone, seed 0, before this one was run: 3 and 8 epochs without smoothing, and 4 epochs
-    with smoothing 0.1, with dropout 0.5, with width 128 and dropout 0.5, and with a rate of 0.001.
+    Recipes were compared on val alone, seed 0, before this one was run.  With depth 2, by `train`: 3 and 8 epochs; 4
+    epochs with smoothing 0.1, with dropout 0.5, with width 128 and dropout 0.5, with a rate of 0.001, and with decay
+    0.3; 6 epochs with smoothing 0.1, and 3 with width 128 besides.  With depth 4 this one.  Twelve more in short, most
+    on one request of each set that asks for the same: depth 2 and 4, widths 32 to 128, dilation in place of pooling,
+    batches normalised, dropout, letters left out, digits or sessions drawn anew, an average over weights.  Labels set
+    no limit: all but one of the 1,374 anomalous requests of val break a format that the normal ones of train keep.
     """
     return [
         "# Intrusion detectors on whole requests: start line and body decide, not the headers",
@@ -181,7 +190,9 @@ def about_raw(words: argparse.Namespace, requests: str) -> list[str]:
         "test. An acceptable reason has at least half "
         "of its positive relevance on the region, which is start line and body, a rejectable one less than a quarter, "
         f"by integrated gradients, of at most {words.pictures} right answers. Each cell, in %, with Wilson's 95 % "
-        "interval. The recipe was chosen on val alone.",
+        "interval, and the range where there are several seeds. Networks are normalised over the batch, classes "
+        "weighed evenly, steps taken in bfloat16. This recipe was chosen on val alone, among 22, twelve of them tried "
+        "in short. One before it, depth 2 without all that, had 97.9 on the same test requests.",
     ]
 
 
@@ -209,9 +220,8 @@ def main() -> None:
         requests, column = work / "requests.csv", "text"
         about = about_raw(words, write_table(words.raw, requests))
     lines: list[Row] = []
-    depths = [int(d) for d in words.depths.split(",")]
     for seed in range(words.seeds):
-        for name, recipe in recipes(depths, words.epochs, words.smoothing, words.raw is None).items():
+        for name, recipe in recipes(words).items():
             run = work / ("".join(c if c.isalnum() else "-" for c in name) + f"-{seed}")
             if words.kept and not (run / JUDGED).exists():
                 continue

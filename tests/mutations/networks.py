@@ -55,6 +55,7 @@ METHODS = {
         ("padding=kernel // 2", "padding=0"),
         ("embedding, 1, bias=False)", "embedding, 1)"),
         ("nn.AdaptiveMaxPool1d(1) if", "nn.AdaptiveAvgPool1d(1) if"),
+        ('if norm == "batch":', 'if norm == "batch" and i > 1:'),
     ],
     "networks/plain_cnn.py": [
         ('_each("padding", padding, len(maps), 0)', '_each("padding", "1", len(maps), 0)'),

@@ -511,6 +511,23 @@ def test_character_cnn_embeds_letters_and_pools(pool: str) -> None:
         made("character-cnn(embedding=-1)", 2, (5, 45))
 
 
+@pytest.mark.parametrize("depth", [2, 4])
+def test_character_cnn_normalises_before_each_relu(depth: int) -> None:
+    """In training each map has mean 0 and variance 1 over texts and places before it is rectified: as by hand."""
+    net = made(f"character-cnn(width=4, depth={depth}, norm=batch)", 2, (5, 30)).train()
+    texts = x = F.one_hot(torch.randint(0, 5, (3, 30), generator=seeded(0)), 5).transpose(1, 2).float()
+    for i in range(1, depth + 1):
+        z = net.get_submodule(f"conv{i}")(x)
+        mean, variance = z.mean((0, 2), keepdim=True), z.var((0, 2), unbiased=False, keepdim=True)
+        x = ((z - mean) / (variance + 1e-5).sqrt()).relu()
+        if i < min(depth, 3):
+            x = F.max_pool1d(x, 3)
+    names = [name for name, _ in net.named_children()]
+    rectified = net[: names.index(f"relu{depth}") + 1](texts)
+    torch.testing.assert_close(rectified, x)
+    assert [name.rstrip("12345678") for name in names].count("norm") == depth
+
+
 def test_character_cnn_sees_letters_and_where_they_are() -> None:
     """Its class activation map of a text is the weighted maps, enlarged: the head is linear behind averages."""
     net = made("character-cnn(width=8)", 2, (5, 30)).eval()

@@ -24,6 +24,7 @@ def character_cnn(
     width: int = 256,
     embedding: int = 0,
     pool: Literal["average", "max"] = "average",
+    norm: Literal["none", "batch"] = "none",
     dropout: float = 0.0,
 ) -> nn.Module:
     """Convolutions along a text whose characters are one-hot vectors: CNN-2, CNN-4 and CNN-8.
@@ -41,6 +42,7 @@ def character_cnn(
         embedding: number of values that stand for each letter, alike at every place; 0 for the one-hot vectors
             themselves.  A few make a long text as cheap as a small alphabet would.
         pool: average or max, over the places of each map of the last convolution.
+        norm: normalisation between convolution and ReLU: "batch" over the texts of a batch and all places, "none".
         dropout: share of what is pooled that is left out before the scores in training, at least 0 and below 1.
 
     Refused: texts of less than 3 (depth 2), 9 (4) or 27 (8) characters, fewer than one class, and options outside their
@@ -70,6 +72,8 @@ def character_cnn(
     for i in range(1, depth + 1):
         kernel = 7 if i <= 2 else 3
         layers[f"conv{i}"] = nn.Conv1d(first if i == 1 else width, width, kernel, padding=kernel // 2)
+        if norm == "batch":
+            layers[f"norm{i}"] = nn.BatchNorm1d(width)
         layers[f"relu{i}"] = nn.ReLU()
         if i in pooled:
             layers[f"pool{i}"] = nn.MaxPool1d(3)
