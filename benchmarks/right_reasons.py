@@ -3,7 +3,8 @@
 DATA holds spurious_mnist/ (decoy_mnist.npz, colored_mnist.npz), waterbirds/ and perhaps mnist/ (idx files), of which
 the decoy digits are then made, 60,000 of them as in the paper.  Every network is trained by ``train`` on picture files
 with annotation files; runs are kept in --work, and one that is finished is not trained again.  The table is
-benchmarks/right_reasons.md, and what was measured benchmarks/right_reasons.json.
+benchmarks/right_reasons.md, and what was measured benchmarks/right_reasons.json: what stands there is not measured
+again.
 
     python benchmarks/right_reasons.py --data DATA --only decoy --seeds 1 --epochs 3 --each 1000
 """
@@ -107,15 +108,15 @@ def one(home: Path, name: str, row: str, kind: str, options: dict[str, Any], see
     recipe = replace(cs.Recipe(**options), seed=seed, epochs=epochs or options["epochs"], split_seed=0)
     said = "".join(c if c.isalnum() else "-" for c in row)
     run = home / f"run-{said}-{recipe.epochs}-{seed}"
+    found: dict[str, Any] = json.loads(FOUND.read_text()) if FOUND.exists() else {}
+    key = f"{home.name} | {row} | {seed} | {recipe.epochs}"
     began, cpu = time.monotonic(), time.process_time()
-    if not (run / TIMES).exists():
+    if key not in found and not (run / TIMES).exists():
         shutil.rmtree(run, ignore_errors=True)
         for epoch in cs.train(home / kind, recipe, run, save_first=False):
             print(name, row, seed, epoch.line(), flush=True)
         times = {"minutes": (time.monotonic() - began) / 60, "processor": (time.process_time() - cpu) / 60}
         (run / TIMES).write_text(json.dumps(times))
-    found: dict[str, Any] = json.loads(FOUND.read_text()) if FOUND.exists() else {}
-    key = f"{home.name} | {row} | {seed} | {recipe.epochs}"
     if key not in found:
         about = {"set": name, "row": row, "seed": seed, "epochs": recipe.epochs, "pictures": home.name}
         found[key] = {**about, **json.loads((run / TIMES).read_text()), "parts": judged(home, run, name)}

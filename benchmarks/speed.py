@@ -3,12 +3,12 @@
     python benchmarks/speed.py --before COMMIT --mnist FOLDER --out benchmarks/speed.md
 
 Commands run in processes of their own, this build and that of COMMIT by turns, so that what the machine does otherwise
-falls on both.  Calls run in one process for each network, this package and the other library by turns.  A ratio is the
-median of those of the turns, with the lowest and the highest; below 1 this build is the faster one.  MB: the peak of a
-process.  MNIST: a folder with the four idx files; without it its network is left out.
+falls on both.  Attacks run in one process, this package and the other library by turns; explainers beside other
+libraries stand in `explainer_peers.py`.  A ratio is the median of those of the turns, with the lowest and the highest;
+below 1 this build is the faster one.  MB: the peak of a process.  MNIST: a folder with the four idx files; without it
+the attacks are left out.
 
-``--only WORD`` measures the rows that hold the word.  Rows beside adversarial-library need ``pip install adv-lib``, and
-those beside shap and lime these two packages.
+``--only WORD`` measures the rows that hold the word.  Rows beside adversarial-library need ``pip install adv-lib``.
 On two cores all of it takes about 40 minutes.
 """
 
@@ -81,14 +81,11 @@ def main() -> None:
     parser.add_argument("--before", help="a commit, whose build stands beside this one")
     parser.add_argument("--mnist", type=Path)
     parser.add_argument("--only", default="")
-    parser.add_argument(
-        "--networks", default="demo,torchvision:resnet50,mnist", help="of the calls, with commas between"
-    )
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--network", help=argparse.SUPPRESS)
+    parser.add_argument("--attacks", action="store_true", help=argparse.SUPPRESS)
     words = parser.parse_args()
-    if words.network:
-        for row in calls_of(words.network, words.only, words.mnist):
+    if words.attacks:
+        for row in attacks_on_digits(words.mnist, words.only):
             print(row.line(), flush=True)
         return
     text = "\n".join(tables(words))
@@ -108,14 +105,11 @@ def tables(words: argparse.Namespace) -> list[str]:
         head = ("command", f"{commit}, s", "this build, s", "ratio (range)", "turns", f"{commit}, MB", "MB", "words")
         rows = [row.line() for row in commands(words.before, words.only)]
         found += ["", "## Commands", "", *heads(head), *rows]
-    for network in filter(None, words.networks.split(",")):
-        if network == "mnist" and not words.mnist:
-            continue
-        command = [sys.executable, __file__, "--network", network, "--only", words.only]
-        command += ["--mnist", str(words.mnist)] if words.mnist else []
+    if words.mnist:
+        command = [sys.executable, __file__, "--attacks", "--only", words.only, "--mnist", str(words.mnist)]
         rows = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
         head = ("call, beside", "the other, s", "this build, s", "ratio (range)", "turns", "", "", "result")
-        found += ["", f"## Calls, {network}", "", *heads(head), *rows] if rows else []
+        found += ["", "## Attacks, mnist", "", *heads(head), *rows] if rows else []
     return found
 
 
@@ -185,14 +179,6 @@ def spent(command: Sequence[str], tree: Path, folder: Path) -> Spent:
         return Spent(seconds, usage.ru_maxrss / 1024, {f["check"]: f["seconds"] for f in findings})
 
 
-def calls_of(network: str, only: str, mnist: Path | None) -> list[Row]:
-    """Every call beside the other library's, by turns."""
-    if network == "mnist":
-        assert mnist is not None
-        return attacks_on_digits(mnist, only)
-    return maps_of_photos(network, only)
-
-
 Call = Callable[[], Any]
 
 
@@ -206,134 +192,6 @@ def by_turns(name: str, ours: Call, theirs: Call, turns: int, result: Callable[[
             call()
             side.append(Spent(time.perf_counter() - began, 0.0))
     return Row(name, now, beside, "" if result is None else result(*first))
-
-
-def maps_of_photos(words: str, only: str) -> list[Row]:
-    """Explainers and an attack on four photos of 224 x 224 pixels."""
-    import torch
-    from captum import attr
-    from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-    from torch import Tensor, nn
-    from zennit.attribution import Gradient
-    from zennit.composites import EpsilonPlusFlat
-
-    import clearsight as cs
-
-    model = cs.load(words, weights=None if words == "demo" else "none")
-    x = cs.pixels(model, "demo:coffee,chelsea,grace_hopper,rocket")
-    net = model.net.eval().requires_grad_(False)
-    with torch.no_grad():
-        y = model(x).argmax(1)
-    target = cs.ClassScore(y)
-
-    class FromPixels(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = net
-
-        def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.net(model.normalised(x))
-            return out
-
-    outside = FromPixels().eval()
-    layer = cs.explain(model, x[:1], "grad-cam").method.partition("layer=")[2].rstrip(")")
-    place = net.get_submodule(layer)
-    wanted = [ClassifierOutputTarget(int(k)) for k in y]
-    one_hot = torch.eye(len(model.labels))[y]
-
-    def cam(kind: Any) -> Call:
-        return lambda: kind(model=outside, target_layers=[place])(
-            input_tensor=x.clone().requires_grad_(), targets=wanted
-        )
-
-    def zennit() -> Any:
-        with Gradient(outside, EpsilonPlusFlat()) as attributor:
-            return attributor(x.clone().requires_grad_(), one_hot)
-
-    pairs: tuple[tuple[str, str, Call, int], ...] = (
-        ("grad-cam", "grad-cam", cam(GradCAM), 9),
-        ("grad-cam++", "grad-cam", cam(GradCAMPlusPlus), 9),
-        ("saliency", "captum", lambda: attr.Saliency(outside).attribute(x.clone(), target=y), 9),
-        ("guided-backprop", "captum", lambda: attr.GuidedBackprop(outside).attribute(x.clone(), target=y), 5),
-        (
-            "integrated-gradients(steps=20)",
-            "captum",
-            lambda: attr.IntegratedGradients(outside).attribute(x, target=y, n_steps=20, internal_batch_size=16),
-            3,
-        ),
-        (
-            "occlusion(window=56, stride=28)",
-            "captum",
-            lambda: attr.Occlusion(outside).attribute(
-                x, (3, 56, 56), target=y, strides=(3, 28, 28), perturbations_per_eval=4
-            ),
-            3,
-        ),
-        ("lrp", "zennit", zennit, 5),
-        *peers_by_versions(model, x, y),
-    )
-    rows = []
-    for call, peer, theirs, turns in pairs:
-        if only in f"{call} {peer}" and not (call == "guided-backprop" and words == "demo"):  # which has ReLU6 as well
-            rows.append(by_turns(f"{call}, {peer}", lambda c=call: cs.explain(model, x, c, target), theirs, turns))
-            print(rows[-1].line(), file=sys.stderr, flush=True)
-    return rows
-
-
-def peers_by_versions(model: Any, x: Any, y: Any, samples: int = 200) -> list[tuple[str, str, Call, int]]:
-    """Explainers of shap and lime on pictures x of classes y: as many versions of each, 16 in a pass, and our pieces.
-
-    Each is left out where it is not installed.
-    """
-    import numpy as np
-    import torch
-
-    from clearsight.explainers.common.superpixels import segments
-
-    pieces = [p.numpy() for p in segments(x, 7, "superpixels")]
-    hidden = np.array(model.preprocess.mean)  # the colour of what is hidden
-
-    def scores(pictures: Any) -> Any:
-        """Pictures (n, H, W, C) -> logits (n, K)."""
-        z = torch.from_numpy(np.ascontiguousarray(pictures)).float().permute(0, 3, 1, 2).contiguous()
-        with torch.no_grad():
-            return torch.cat([model(part) for part in z.split(16)]).numpy()
-
-    photos = x.permute(0, 2, 3, 1).double().numpy()
-    found: list[tuple[str, str, Call, int]] = []
-    try:
-        import shap
-    except ImportError:
-        print("shap is not installed: its rows are left out", file=sys.stderr)
-    else:
-
-        def kernel(photo: Any, piece: Any, k: int) -> Any:
-            def of_sets(shown: Any) -> Any:
-                return scores(np.where(shown[:, piece, None] > 0, photo, hidden))[:, k]
-
-            players = np.ones((1, piece.max() + 1))
-            explainer = shap.KernelExplainer(of_sets, 0 * players)
-            return explainer.shap_values(players, nsamples=samples, l1_reg=False, silent=True)
-
-        every = [*zip(photos, pieces, map(int, y), strict=True)]
-        found.append((f"kernel-shap(samples={samples})", "shap", lambda: [kernel(*one) for one in every], 2))
-    try:
-        from lime.lime_image import LimeImageExplainer
-    except ImportError:
-        print("lime is not installed: its row is left out", file=sys.stderr)
-        return found
-
-    def lime() -> Any:
-        return [
-            LimeImageExplainer(random_state=0).explain_instance(
-                photo, scores, labels=(int(k),), top_labels=None, hide_color=hidden.mean(), num_samples=samples,
-                batch_size=16, segmentation_fn=lambda _, piece=piece: piece,
-            )
-            for photo, piece, k in zip(photos, pieces, y, strict=True)
-        ]  # fmt: skip
-
-    return [*found, (f"lime(samples={samples})", "lime", lime, 2)]
 
 
 def attacks_on_digits(mnist: Path, only: str) -> list[Row]:

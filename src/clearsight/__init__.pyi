@@ -13,6 +13,7 @@ from .core.catalogue import catalogue as catalogue
 from .core.catalogue import method as method
 from .core.classifier import Classifier as Classifier
 from .core.classifier import wrap as wrap
+from .core.memory import reuse_memory as reuse_memory
 from .core.model import Model as Model
 from .core.preprocess import Preprocess as Preprocess
 from .core.targets import Become as Become

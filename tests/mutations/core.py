@@ -282,6 +282,7 @@ CORE = [
     ("core/statistics.py", "min(rows, draws - start)", "rows", "bootstrap"),
     ("cli/app.py", "    reuse_memory()\n", "", "memory_is_used_again"),
     ("core/uncollected.py", "    gc.disable()\n", "", "no_garbage_is_looked_for"),
+    ("core/memory.py", "mallopt(_MMAP_MAX, 0)", "mallopt(_MMAP_MAX, 65536)", "cleared_once"),
     ("core/memory.py", "            gc.freeze()\n", "            pass\n", "no_garbage_is_looked_for"),
     ("core/light_imports.py", "sys.modules |= {name: _Hub(name) for name in (_HUB, _HUB_UTILS)}", "pass", "hub"),
     ("core/light_imports.py", 'setattr(sys.modules["timm.models._hub"], error', "setattr(hub, error", "hub"),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from clearsight.core.uncollected import uncollected
+from clearsight.errors import Refused
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt, as in malloc.h of glibc
 FREE = 512 * 2**20  # bytes, at the end of the heap, that stay with the process
@@ -23,8 +24,20 @@ def reuse_memory(free: int = FREE) -> bool:
     took up to 1.4 times as long.  Guided steps of 32 pictures of 112 pixels on an EfficientNet-Lite0, of 2.2 GB at
     most, took 1.14 times as long with FREE as with ALL.
 
-    For processes of our own; who imports the library keeps what he has.
+    The commands do this when they start.  Importing the package does not: a library leaves its user's process as it is.
+
+    Args:
+        free: bytes of freed memory, at the end of the heap, that stay with the process at most.
+
+    Refused: a free below 0 or above 2**31 - 1.
+
+    Source: mallopt of the GNU C library, M_MMAP_MAX and M_TRIM_THRESHOLD.
+
+    >>> reuse_memory() in (True, False)
+    True
     """
+    if not 0 <= free <= ALL:
+        raise Refused(f"free is {free} bytes", f"take a number from 0 to {ALL}")
     if not sys.platform.startswith("linux"):
         return False
     try:
