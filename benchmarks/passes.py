@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 from cost import CALLS, references
+from products import Products, needed, run
 from torch import Tensor
 
 from clearsight.core.catalogue import catalogue
@@ -46,25 +47,32 @@ SPELLED = {  # hundreds of passes at their defaults
     "extremal-perturbation": "extremal-perturbation(iterations=50)",
     "guided-integrated-gradients": "guided-integrated-gradients(steps=50)", "xrai": "xrai(steps=20)",
 }  # fmt: skip
-RULES = "its rules run every layer several times on the way back, which counts as one backward"
 WHY = {  # known reasons; what has none here was not looked into
-    "lrp": RULES, "contrastive-lrp": RULES, "rap": RULES,
     "ablation-cam": "what follows the layer runs once for each channel, and counts as no pass",
     "extremal-perturbation": "each of 1,024 places of its mask is a smooth maximum over 169, whatever the network",
-    "deep-lift": "its rules work on every value twice; pictures that go in parts take one more pass for the top class",
 }  # fmt: skip
+ABOUT = (
+    "What formulas need: multiply-adds of convolutions and matrix products per picture, forwards in those of a plain",
+    "forward and backwards in those of a plain way back to the pixels. The needed ones are counted layer by layer from",
+    "the rules of the papers, the pass that gives the values included: `benchmarks/products.py` says how many products",
+    "each rule takes, and where it is written. The run ones are those of a call, what it checks included.",
+)
 CHECKS = ("random", "edge", "centre")  # control maps, which run no network
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one call: its passes per picture, the time over that of the passes, and seconds beyond them per call."""
+    """Of one call: its passes per picture, the time over that of the passes, and seconds beyond them per call.
+
+    run: where the passes are those that the method's formula needs, what the call ran.
+    """
 
     call: str
     forwards: float
     backwards: float
     ratio: float
     beyond: float
+    run: Products | None = None
 
 
 def main() -> None:
@@ -125,6 +133,7 @@ def measured(model: Classifier, x: Tensor, call: str, turns: int) -> Cost:
     """One call on pictures x (B, C, *S) beside its passes, by turns."""
     first = explain(model, x[:1], call)  # what is done once
     turns = turns if first.forwards + first.backwards <= FEW else 1
+    needs = needed(model, x, call)
     forward, both = (_plain(model, x, backward=b) for b in (False, True))
     forward(), both()
     ratios, beyond = [], []
@@ -137,11 +146,13 @@ def measured(model: Classifier, x: Tensor, call: str, turns: int) -> Cost:
         spent = time.process_time() - began
         after = _seconds(forward), _seconds(both)
         f, fb = ((a + b) / 2 for a, b in zip(before, after, strict=True))
-        counted = found.forwards * f + found.backwards * (fb - f)
+        passes = needs or Products(found.forwards, found.backwards)
+        counted = passes.forwards * f + passes.backwards * (fb - f)
         ratios.append(spent / counted)
         beyond.append(spent - counted)
     spelled = "libra-cam(references=FOLDER)" if call.startswith("libra-cam") else call
-    return Cost(spelled, found.forwards, found.backwards, statistics.median(ratios), statistics.median(beyond))
+    ran = run(model, x, call) if needs else None
+    return Cost(spelled, passes.forwards, passes.backwards, statistics.median(ratios), statistics.median(beyond), ran)
 
 
 def _plain(model: Classifier, x: Tensor, *, backward: bool) -> Callable[[], object]:
@@ -179,6 +190,7 @@ def table(rows: dict[str, list[Cost | str]], sizes: Sequence[int]) -> str:
         "pixels, timed around every call in the same process, one thread. 1 and 4 pictures go through the demo",
         f"network (224 pixels), 64 through a plain CNN of three convolutions (32 pixels). At most {MOST} is asked.",
         "Below 1 a method goes back through part of the network only, or its versions of a picture go together.",
+        "Rules that run a layer several times are measured by what their formula needs, in the second table.",
         "",
         "| method | F, B per picture | " + " | ".join(f"{n} picture{'s' * (n > 1)}" for n in sizes) + " |",
         "|---" + "|---:" * (len(sizes) + 1) + "|",
@@ -190,13 +202,26 @@ def table(rows: dict[str, list[Cost | str]], sizes: Sequence[int]) -> str:
             lines.append(f"| {name} | refused: {costs[0]} |" + " |" * len(sizes))
             continue
         cells = [f"{c.ratio:.2f}" if isinstance(c, Cost) else "refused" for c in costs]
-        lines.append(f"| {known[0].call} | {known[0].forwards:.4g}, {known[0].backwards:.4g} | {' | '.join(cells)} |")
+        counted = "by its formula" if known[0].run else f"{known[0].forwards:.4g}, {known[0].backwards:.4g}"
+        lines.append(f"| {known[0].call} | {counted} | {' | '.join(cells)} |")
         for n, c in zip(sizes, costs, strict=True):
             if isinstance(c, Cost) and c.ratio > MOST:
                 at = f"{n} picture{'s' * (n > 1)}"
                 spent = f"{c.ratio:.2f}, {1000 * c.beyond:.0f} ms a call beyond its passes"
                 late.append(f"- {c.call}, {at}: {spent}{_why(name)}.")
-    return "\n".join([*lines, "", f"Above {MOST}:", "", *(late or ["- none."])]) + "\n"
+    return "\n".join([*lines, "", f"Above {MOST}:", "", *(late or ["- none."]), *_formulas(rows, sizes)]) + "\n"
+
+
+def _formulas(rows: dict[str, list[Cost | str]], sizes: Sequence[int]) -> list[str]:
+    """What formulas need and calls run, as Markdown; nothing where no method is measured by its formula."""
+    lines = [
+        f"| {c.call} | {n} | {c.forwards:.2f}, {c.backwards:.2f} | {c.run.forwards:.2f}, {c.run.backwards:.2f} |"
+        for costs in rows.values()
+        for n, c in zip(sizes, costs, strict=True)
+        if isinstance(c, Cost) and c.run
+    ]
+    head = ["", *ABOUT, "", "| method | pictures | needed F, B | run F, B |", "|---|---:|---:|---:|"]
+    return [*head, *lines] if lines else []
 
 
 def _why(name: str) -> str:
