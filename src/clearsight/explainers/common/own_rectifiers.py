@@ -87,7 +87,9 @@ def _turned(logits: Tensor, backward: Backward, relus: int) -> Operations | None
         return None
     for node in rectifiers:
         node.register_hook(lambda passed, above: (backward(above[0], passed[0]),))
-    names = Counter(_OURS[node._forward_cls] if _in_python(node) else node.name() for node in nodes)
+    names = Counter(
+        _OURS[node._forward_cls] if _in_python(node) else node.name() for node in nodes if not _lies_anew(node)
+    )
     del names[_COPIES]
     return names
 
@@ -113,6 +115,17 @@ def _may_hide(node: Any) -> bool:
     if _in_python(node):
         return node._forward_cls not in _OURS
     return str(node.name()).startswith(_CUTS)
+
+
+def _lies_anew(node: Any) -> bool:
+    """Whether an operation only says how one value for each channel lies, as pooling of several pictures ends.
+
+    That of one picture may end without it.
+    """
+    if not str(node.name()).startswith("AsStrided"):
+        return False
+    size, stride = node._saved_size, node._saved_stride
+    return len(size) > 2 and set(size[2:]) == {1} and tuple(stride[:2]) == (size[1], 1)
 
 
 def _in_python(node: Any) -> bool:
