@@ -14,6 +14,9 @@ from clearsight.errors import Refused
 from clearsight.explainers.common.gradient import pixel_gradients
 from clearsight.explainers.common.path import note_residual
 
+BLOCK = 2**16  # values that are looked at together: they and what is worked out from them stay in the processor's cache
+LARGEST = torch.finfo(torch.float32).max
+
 
 @method(paper="arXiv:2106.09788", claims="signed class-sensitive")
 def guided_integrated_gradients(
@@ -74,25 +77,22 @@ def _advance(at: Tensor, size: Tensor, way: Tensor, part: float, fraction: float
     """
     low, high = (min(max(part + d, 0.0), 1.0) for d in (-max_dist, max_dist))
     rank = int(fraction * (at.shape[1] - 1)) + 1
-    length = way.sum(1)
-    at.clamp_(min=low)
-    going = torch.arange(len(at), device=at.device)
-    while len(going):
-        every = len(going) == len(at)
-        a, w, s = (at, way, size) if every else (at[going], way[going], size[going])
-        excess = length[going] * part - torch.linalg.vecdot(w, a)
-        room = (high - a).mul_(w)
-        ranked = s.masked_fill(room == 0, torch.inf)
-        least = (ranked <= _at_rank(ranked, rank)).logical_and_(room > 0)
-        able = torch.linalg.vecdot(room, least.to(room))
-        on = (excess > 1e-9 * length[going]) & (able > 0)
-        gamma = (excess / able.where(on, torch.ones_like(able))).clamp(max=1).where(on, torch.zeros_like(able))
-        moved = torch.where(least, a.lerp(a.new_tensor(high), gamma[:, None]), a)
-        if every:
-            at.copy_(moved)
-        else:
-            at[going] = moved
-        going = going[on & (gamma == 1)]
+    for rows in torch.arange(len(at), device=at.device).split(max(1, BLOCK // at.shape[1])):
+        block = slice(int(rows[0]), int(rows[-1]) + 1)
+        a, w = at[block].clamp_(min=low), way[block]
+        length = w.sum(1)
+        enough = 1e-9 * length
+        todo = size[block].masked_fill((a >= high).logical_or_(w == 0), torch.inf)  # what may move, by its gradient
+        going = torch.ones_like(length)
+        while bool(going.any()):
+            excess = length * part - torch.linalg.vecdot(w, a)
+            least = todo <= _at_rank(todo, rank).clamp_(max=LARGEST)
+            able = (high - a).mul_(w).mul_(least).sum(1)
+            on = (excess > enough).logical_and_(able > 0).logical_and_(going > 0)
+            gamma = (excess / able.where(on, going + 1)).clamp_(max=1).mul_(on)
+            a.lerp_(a.new_tensor(high), least * gamma[:, None])
+            todo.masked_fill_(least, torch.inf)
+            going = (gamma == 1).to(going)
 
 
 def _at_rank(values: Tensor, rank: int) -> Tensor:
