@@ -42,6 +42,7 @@ CORE = [
         "another_gradient_than_its_recording",
     ),
     ("explainers/common/own_rectifiers.py", "del names[_COPIES]", "pass", "large_batch"),
+    ("explainers/common/own_rectifiers.py", 'startswith("AsStrided")', 'startswith("Nothing")', "pooling_of_several"),
     ("explainers/common/own_rectifiers.py", "_OURS[node._forward_cls] if", "node.name() if", "large_batch"),
     ("core/batch_norm.py", "scale if weight is None else scale * weight", "scale", "batch_norm or norm"),
     ("core/batch_norm.py", "not t.requires_grad", "True", "stays_as_it_is"),

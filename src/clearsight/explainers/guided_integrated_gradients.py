@@ -77,8 +77,9 @@ def _advance(at: Tensor, size: Tensor, way: Tensor, part: float, fraction: float
     """
     low, high = (min(max(part + d, 0.0), 1.0) for d in (-max_dist, max_dist))
     rank = int(fraction * (at.shape[1] - 1)) + 1
-    for rows in torch.arange(len(at), device=at.device).split(max(1, BLOCK // at.shape[1])):
-        block = slice(int(rows[0]), int(rows[-1]) + 1)
+    few = max(1, BLOCK // at.shape[1])
+    for start in range(0, len(at), few):
+        block = slice(start, start + few)
         a, w = at[block].clamp_(min=low), way[block]
         length = w.sum(1)
         enough = 1e-9 * length

@@ -43,7 +43,7 @@ class _Mixed(torch.autograd.Function):
         return mix(levels, shares_of(levels.shape[1], blur))
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         levels, blur = ctx.saved_tensors
         last = levels.shape[1] - 1
         g = g.contiguous()

@@ -1,8 +1,8 @@
 """The smooth maximum of what reaches each place of a mask from those around it, without a copy of what surrounds each.
 
 The maximum of the values r_k = n_k v_k is sum(r_k e^(s r_k)) / sum(e^(s r_k)), where n_k says how near a place is and
-v_k is its value.  Places that are equally near have the same e^(s n v): it is worked out once for each nearness and each
-place of the padded mask, and both sums are sums of shifted maps.
+v_k is its value.  Places that are equally near have the same e^(s n v): it is worked out once for each nearness and
+each place of the padded mask, and both sums are sums of shifted maps.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _SmoothMaximum(torch.autograd.Function):
         return out.movedim(-1, 0)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         v, powers, below, out = ctx.saved_tensors
         rings, _, sharpness = ctx.about
         n = v.shape[-1]
