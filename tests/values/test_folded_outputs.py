@@ -31,6 +31,10 @@ class Net(nn.Module):
         return self.head(self.read(self.norm(self.conv(x)).relu()))
 
 
+def _lies_last(z: Tensor) -> bool:
+    return z.is_contiguous(memory_format=torch.channels_last)
+
+
 def by_how_they_lie(maps: Tensor) -> Tensor:
     return torch.as_strided(maps, (len(maps), 144), (144, 1))
 
@@ -43,17 +47,20 @@ def by_how_they_lie(maps: Tensor) -> Tensor:
         (by_how_they_lie, False),
     ],
 )
-def test_folded_outputs_and_gradients_are_the_networks(read: Callable[[Tensor], Tensor], last: bool) -> None:
+def test_folded_outputs_and_gradients_are_the_networks(
+    read: Callable[[Tensor], Tensor], last: bool, monkeypatch
+) -> None:
     model = Classifier(Net(read).eval(), Preprocess(8, (0.5,) * 3, (0.25,) * 3), ("a", "b", "c"))
     x = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     with model.undisturbed():
         plain, slope = model(x), pixel_gradients(model, x, ClassScore(1))
         with many_passes(model, x, 1000):
-            folded = gradient._folded.get()
-            assert folded is not None
-            assert folded.last == last
+            lying_last = []
+            run = Graph.__call__
+            monkeypatch.setattr(Graph, "__call__", lambda self, z: lying_last.append(_lies_last(z)) or run(self, z))
             torch.testing.assert_close(folded_outputs(model, x), plain, rtol=1e-5, atol=1e-5)
             torch.testing.assert_close(pixel_gradients(model, x, ClassScore(1)), slope, rtol=1e-5, atol=1e-5)
+            assert lying_last == [last, last]
 
 
 @pytest.mark.parametrize("method", ["meaningful-perturbation", "extremal-perturbation"])
