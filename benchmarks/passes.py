@@ -48,9 +48,10 @@ SPELLED = {  # hundreds of passes at their defaults
     "guided-integrated-gradients": "guided-integrated-gradients(steps=50)", "xrai": "xrai(steps=20)",
 }  # fmt: skip
 WHY = {  # known reasons; what has none here was not looked into
-    "guided-integrated-gradients": "each step ranks all values of the picture by their gradient, about three times",
-    "xrai": "scikit-image cuts each picture into regions six times, and the regions are grown and ranked",
-    "eigen-cam": "a pass of so small a network is not much longer than the eigenvectors and the fixed cost of a call",
+    "ablation-cam": "what follows the layer runs on a copy of the layer's output for each channel, beside few products",
+    "guided-integrated-gradients": "each step ranks all values of the picture by their gradient",
+    "xrai": "scikit-image cuts each picture into regions six times, over a third of the rest, and they are grown and ranked",
+    "eigen-cam": "the eigenvectors and the fixed cost of a call, beside one pass",
 }  # fmt: skip
 ABOUT = (
     "What formulas need: multiply-adds of convolutions and matrix products per picture, forwards in those of a plain",
