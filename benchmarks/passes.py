@@ -50,7 +50,7 @@ SPELLED = {  # hundreds of passes at their defaults
 WHY = {  # known reasons; what has none here was not looked into
     "ablation-cam": "what follows the layer runs on a copy of the layer's output for each channel, beside few products",
     "guided-integrated-gradients": "each step ranks all values of the picture by their gradient",
-    "xrai": "scikit-image cuts each picture into regions six times, over a third of the rest, and they are grown and ranked",
+    "xrai": "scikit-image cuts each picture into regions six times, a third of the rest, and they are grown and ranked",
     "eigen-cam": "the eigenvectors and the fixed cost of a call, beside one pass",
 }  # fmt: skip
 ABOUT = (
