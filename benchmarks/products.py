@@ -71,6 +71,8 @@ def needed(model: Model, x: Tensor, call: str) -> Products | None:
     """What the formula of a method needs for pictures x (B, C, *S) at its defaults; None where passes say it all."""
     if call == "deep-lift":  # the pictures, their one baseline, and one way back (Shrikumar et al. 2017, eq. 3)
         return Products(1 + 1 / len(x), 1)
+    if call == "ablation-cam":
+        return _ablated(model, x)
     if call not in COMPOSITES:
         return None
     first, conv, dense, last = COMPOSITES[call]
@@ -90,6 +92,19 @@ def needed(model: Model, x: Tensor, call: str) -> Products | None:
             signed = bool((values[at] < 0).any())
             total += RULES[rule](signed, len(x)).times(sizes[node] / sum(sizes.values()))
     return total
+
+
+def _ablated(model: Model, x: Tensor) -> Products:
+    """A pass, and what follows the layer once without each channel that is not 0 anyway (Desai 2020, eq. 3)."""
+    with model.undisturbed(), torch.no_grad():
+        graph = graph_of(model, x[:1], find_layer(model, x[:1], "auto"))
+        values = graph.values(model.normalised(x))
+    assert graph.marked is not None
+    layers = [node for node in graph.nodes if word(node) in ("convolution", "addmm")]
+    sizes = {node: _multiply_adds(graph, values, node) for node in layers}
+    after = graph.nodes[graph.nodes.index(graph.marked) :]
+    alive = (values[graph.marked] != 0).flatten(2).any(2).sum().item() / len(x)
+    return PASS + Products(1, 0).times(alive * sum(sizes.get(node, 0) for node in after) / sum(sizes.values()))
 
 
 def _multiply_adds(graph: Graph, values: Values, node: fx.Node) -> int:

@@ -13,13 +13,13 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
+from clearsight.explainers.common.blur_levels import blur_between
 from clearsight.explainers.extremal_perturbation import (
     area_template,
-    blur_between,
     disc_masks,
     nearness,
     smooth_max,
-    value_at_rank,
+    template_at_rank,
 )
 from clearsight.perturbation.removal import blurred
 from clearsight.runner.run import explain
@@ -98,6 +98,19 @@ def test_extremal_perturbation_smooth_max_replica(grid, sides):
         assert b * step <= 2 * spread < (b + 1) * step
 
 
+def test_extremal_perturbation_smooth_max_has_the_slope_of_its_formula():
+    """Beside the softmax over a copy of what surrounds each place; places of 0 and 1 too, as the steps clamp them."""
+    near, beyond = nearness([6, 5], torch.Size((24, 20)))
+    values = torch.rand(2, *[n + 2 * b for n, b in zip((6, 5), beyond, strict=True)], generator=seeded(0))
+    values = ((values - 0.3) * 2).clamp(0, 1)
+    weights = torch.randn(2, 6, 5, generator=seeded(1))
+    p, q = values.clone().requires_grad_(), values.double().requires_grad_()
+    reach = q.unfold(1, 2 * beyond[0] + 1, 1).unfold(2, 2 * beyond[1] + 1, 1).flatten(3) * near
+    (((reach * (20 * reach).softmax(-1)).sum(-1)) * weights).sum().backward()
+    (smooth_max(near, beyond, p) * weights).sum().backward()
+    torch.testing.assert_close(p.grad, q.grad.float(), rtol=1e-5, atol=1e-5)
+
+
 def test_extremal_perturbation_favours_no_place_for_its_distance_from_the_border():
     near, beyond = nearness([32, 32], torch.Size((224, 224)))
     assert beyond == [6, 6]
@@ -119,14 +132,17 @@ def test_extremal_perturbation_ranks():
     for area, n in (0.1, 7), (0.1, 1024), (0.97, 3):
         assert float(area_template(area, n).sum()) == pytest.approx(area * n)
     mask = torch.tensor([[0.3, 0.9, 0.1, 0.30001, 0.2], [0.5] * 5])
-    wanted = torch.tensor([0.0, 0.1, 0.2, 0.6, 1.0])
-    torch.testing.assert_close(value_at_rank(mask, wanted), torch.tensor([[0.4, 1.0, 0.0, 0.4, 0.1], [0.38] * 5]))
+    found = template_at_rank(mask, 0.3)  # 0, 0, 0, 1/2, 1: the two that are as good as equal share 0 and 1/2
+    torch.testing.assert_close(found, torch.tensor([[0.25, 1.0, 0.0, 0.25, 0.0], [0.3] * 5]))
 
 
 def test_extremal_perturbation_blurs_between_the_levels():
-    levels = [torch.full((1, 2, 3), float(v)) for v in (0, 10, 40)]
-    blur = torch.tensor([[0.0, 0.25, 0.75]])
-    torch.testing.assert_close(blur_between(levels, blur), torch.tensor([[0.0, 5.0, 25.0]]).expand(1, 2, 3))
+    levels = torch.stack([torch.full((1, 2, 5), float(v)) for v in (0, 10, 40)], 1)
+    blur = torch.tensor([[0.0, 0.25, 0.5, 0.75, 1.0]]).requires_grad_()
+    seen = blur_between(levels, blur)
+    torch.testing.assert_close(seen.detach(), torch.tensor([[0.0, 5.0, 10.0, 25.0, 40.0]]).expand(1, 2, 5))
+    seen.sum().backward()  # of two channels; from level to level of half a way each
+    torch.testing.assert_close(blur.grad, torch.tensor([[40.0, 40.0, 120.0, 120.0, 120.0]]))
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------
@@ -162,7 +178,7 @@ def test_extremal_perturbation_never_keeps_less_than_the_best_disc(bent, picture
     discs = disc_masks(0.1, [16, 24], torch.Size((16, 24)))
     assert discs.shape == (8, 8, 16, 24)
     assert (discs.sum((2, 3)) == 38).all()
-    levels = [pictures] + [blurred(pictures, 20 / 224 * 24 * i / 7) for i in range(1, 8)]
+    levels = torch.stack([pictures] + [blurred(pictures, 20 / 224 * 24 * i / 7) for i in range(1, 8)], 1)
     with torch.no_grad():
         best = torch.stack(
             [target(bent(blur_between(levels, (1 - d).expand(3, 16, 24)))) for d in discs.view(64, 16, 24)]
@@ -179,7 +195,7 @@ def test_extremal_perturbation_keeps_to_its_area_and_keeps_more_than_others_of_t
     torch.testing.assert_close(found.diagnostics["area"], found.maps.mean((1, 2)))
     torch.testing.assert_close(found.diagnostics["area"], torch.full((3,), area), rtol=0.2, atol=0.02)
 
-    levels = [pictures] + [blurred(pictures, 20 / 224 * 24 * i / 7) for i in range(1, 8)]
+    levels = torch.stack([pictures] + [blurred(pictures, 20 / 224 * 24 * i / 7) for i in range(1, 8)], 1)
 
     def kept(masks: Tensor) -> Tensor:
         with torch.no_grad():
@@ -187,7 +203,7 @@ def test_extremal_perturbation_keeps_to_its_area_and_keeps_more_than_others_of_t
 
     ours = kept(found.maps)
     with torch.no_grad():
-        blur, whole = target(bent(levels[-1])), target(bent(pictures))
+        blur, whole = target(bent(levels[:, -1])), target(bent(pictures))
     torch.testing.assert_close(found.diagnostics["kept"], (ours - blur) / (whole - blur))
     distance = torch.stack(torch.meshgrid(torch.arange(16) - 7.5, torch.arange(24) - 11.5, indexing="ij")).norm(dim=0)
     others = [distance] + [blurred(torch.rand(1, 1, 16, 24, generator=seeded(k)), 1.5)[0, 0] for k in range(20)]

@@ -213,3 +213,22 @@ def test_a_large_batch_goes_the_same_way(x: Tensor, monkeypatch, channels_last: 
     found = explain(model, x, "guided-backprop", ClassScore(1)).maps
     assert net.sizes == [4]
     torch.testing.assert_close(found, by_hand("functional", x, 1, guided=True), rtol=1e-4, atol=1e-6)
+
+
+class Pooled(Net):
+    """The same with pooling as a module, after which several pictures, their channels last, are said to lie anew."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append(len(x))
+        h = self.steps[1](self.m(self.b(self.steps[0](self.n(self.a(x))))))
+        return self.head(F.adaptive_avg_pool2d(h, 1).flatten(1))
+
+
+def test_pooling_of_several_pictures_goes_the_same_way(x: Tensor) -> None:
+    net = Pooled(F.relu).to(memory_format=torch.channels_last)
+    model = replace(classifier(net), channels_last=True)
+    explain(model, x[:1], "guided-backprop", ClassScore(1))
+    net.sizes.clear()
+    found = explain(model, x, "guided-backprop", ClassScore(1)).maps
+    assert net.sizes == [4]
+    torch.testing.assert_close(found, by_hand("functional", x, 1, guided=True), rtol=1e-4, atol=1e-6)

@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor
 
-from clearsight.core.batching import pairs
+from clearsight.core.batching import at_once, pairs
 from clearsight.core.catalogue import method
 from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.internals.forward_from_layer import forward_from
 from clearsight.internals.layers import enlarge, find_layer
+
+BYTES = 2**24  # of a layer's outputs that what follows it is run on at once: weights are read once for all of them
 
 
 @method(paper="doi:10.1109/WACV45572.2020.9093360", claims="class-sensitive needs-convolutions")
@@ -39,7 +41,7 @@ def ablation_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto"
         before = target(rest(every, a))
         falls = before.new_zeros(a.shape[:2])
         alive = (a != 0).flatten(2).any(2).nonzero()
-        for i, _ in pairs(len(alive), 1):
+        for i, _ in pairs(len(alive), 1, max(at_once(), BYTES // a[0].nbytes)):
             rows, k = alive[i].T
             without = a[rows]
             without[torch.arange(len(i)), k] = 0

@@ -35,7 +35,7 @@ def eigen_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto") -
     layer = find_layer(model, x, layer)
     a, _ = activations(model, x, layer)
     component = first_component(a.flatten(2).double())
-    return enlarge(component.view(len(a), *a.shape[2:]).relu(), x.shape[2:]).float()
+    return enlarge(component.view(len(a), *a.shape[2:]).relu().float(), x.shape[2:])
 
 
 def first_component(a: Tensor) -> Tensor:

@@ -12,13 +12,19 @@ from clearsight.core.catalogue import method
 from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
+from clearsight.explainers.common.blur_levels import blur_between, mix, shares_of
+from clearsight.explainers.common.gradient import folded_outputs, many_passes
+from clearsight.explainers.common.smooth_maximum import smooth_maximum
+from clearsight.internals.fused_forward import fused_forward
 from clearsight.internals.layers import enlarge, flowing, gradients
+from clearsight.internals.vjp import vjp
 from clearsight.perturbation.removal import blurred
 
 SPREAD = 21 / 224  # of a place of the mask, and
 BLUR = 20 / 224  # of the strongest blur, both in parts of the longest side
 LEVELS = 8  # of blur
-FEW = 2  # pictures in one pass forth and back, for which what they are mixed from is kept too
+AT_224 = 3 * 224 * 224  # numbers of a picture, of which
+FEW = 4  # go in one pass forth and back, for which what they are mixed from is kept too; more of smaller ones
 LOOKS = 64  # discs that are tried first
 REACH = 2.0  # spreads, beyond which a place is not felt
 SHARPNESS = 20.0  # of the smooth maximum
@@ -69,38 +75,17 @@ def extremal_perturbation(
         )
     sides = x.shape[2:]
     grid = [min(side, max(1, round(cells ** (2 / len(sides))))) for side in sides]
-    near, beyond = nearness(grid, sides)
-    near = near.to(x)
-    wanted = area_template(area, math.prod(grid)).to(x)
-    levels = [x, *(blurred(x, max(1.0, BLUR * max(sides)) * i / (LEVELS - 1)) for i in range(1, LEVELS))]
-    with torch.no_grad():
-        whole, blur = target(model(x)), target(model(levels[-1]))
-        discs = disc_masks(area, grid, sides).to(x)
+    longest = max(sides)
+    levels = torch.stack([x, *(blurred(x, max(1.0, BLUR * longest) * i / (LEVELS - 1)) for i in range(1, LEVELS))], 1)
+    discs = disc_masks(area, grid, sides).to(x)
+    passes = len(x) * (iterations + math.prod(discs.shape[: len(grid)]) + 2)
+    with torch.no_grad(), many_passes(model, x, passes), fused_forward(model, x, passes):
+        whole, blur = target(model(x)), target(model(levels[:, -1]))
         tried = _tried(model, levels, target, discs)
         every = torch.cat([tried.flatten(1), whole[:, None], blur[:, None]], 1)
         unit = (every.amax(1) - every.amin(1)).clamp_min(1e-6)
-        seeds = enlarge(_to_one(tried), tuple(grid))
-    edges = [b for b in reversed(beyond) for _ in range(2)]
-    places = F.pad(seeds[:, None], edges, mode="replicate")[:, 0].requires_grad_()
-    adam = torch.optim.Adam([places], RATE)
-    for i in range(iterations):
-        places.grad = torch.zeros_like(places)
-        weight = WEIGHT * (LAST_WEIGHT / WEIGHT) ** (i / max(1, iterations - 1))
-        for rows, _ in pairs(len(x), 1, FEW, backward=True):
-            index = rows.to(x.device)
-            with torch.enable_grad():
-                mask = smooth_max(near, beyond, places[index])
-                seen = blur_between([level[index] for level in levels], 1 - enlarge(mask, sides))
-                flat = mask.flatten(1)
-                loss = weight * (flat - value_at_rank(flat.detach(), wanted)).square().mean(1)
-                loss = loss - flowing(target[rows](model(seen))) / unit[index]
-            (g,) = gradients(loss, places)
-            places.grad += g
-        adam.step()
-        with torch.no_grad():
-            places.clamp_(0, 1)
-    with torch.no_grad():
-        maps = torch.cat([enlarge(smooth_max(near, beyond, p[None]), sides) for p in places])
+        masks = _optimised(model, levels, target, unit, enlarge(_to_one(tried), tuple(grid)), area, iterations)
+        maps = enlarge(masks, sides)
         ended = target(model(blur_between(levels, 1 - maps)))
         best, which = tried.flatten(1).max(1)
         worse = (best > ended).view(-1, *[1] * len(sides))
@@ -110,16 +95,47 @@ def extremal_perturbation(
     return maps
 
 
-def _tried(model: Model, levels: list[Tensor], target: Target, discs: Tensor) -> Tensor:
+def _optimised(
+    model: Model, levels: Tensor, target: Target, unit: Tensor, seeds: Tensor, area: float, iterations: int
+) -> Tensor:
+    """The masks (B, *grid) after so many steps from seeds (B, *grid), for levels (B, L, C, *S) of the pictures.
+
+    unit (B,): by what the target is divided.
+    """
+    sides = levels.shape[3:]
+    near, beyond = nearness([*seeds.shape[1:]], sides)
+    edges = [b for b in reversed(beyond) for _ in range(2)]
+    places = F.pad(seeds[:, None], edges, mode="replicate")[:, 0].requires_grad_()
+    adam = torch.optim.Adam([places], RATE)
+    few = max(1, FEW * AT_224 // levels[0, 0].numel())
+    for i in range(iterations):
+        with torch.enable_grad():
+            masks = smooth_max(near, beyond, places)
+        weight = WEIGHT * (LAST_WEIGHT / WEIGHT) ** (i / max(1, iterations - 1))
+        flat = masks.detach().flatten(1)
+        slopes = (2 * weight / flat.shape[1] * (flat - template_at_rank(flat, area))).view_as(masks)
+        for rows, _ in pairs(len(levels), 1, few, backward=True):
+            index = rows.to(levels.device)
+            part = masks.detach()[index].requires_grad_()
+            with torch.enable_grad():
+                seen = blur_between(levels[index], 1 - enlarge(part, sides))
+                kept = flowing(target[rows](folded_outputs(model, seen))) / unit[index]
+            slopes[index] -= gradients(kept, part)[0]
+        places.grad = vjp(masks, places, slopes)
+        adam.step()
+        places.clamp_(0, 1)
+    return smooth_max(near, beyond, places.detach())
+
+
+def _tried(model: Model, levels: Tensor, target: Target, discs: Tensor) -> Tensor:
     """The target where only a disc stays, for each of discs (*looks, *grid): (B, *looks)."""
-    x = levels[0]
     looks = discs.shape[: discs.dim() // 2]
     discs = discs.flatten(0, len(looks) - 1)
-    kept = x.new_empty(len(x), len(discs))
-    for rows, versions in pairs(len(x), len(discs)):
-        index, which = rows.to(x.device), versions.to(x.device)
-        blur = 1 - enlarge(discs[which], x.shape[2:])
-        kept[index, which] = target[rows](model(blur_between([level[index] for level in levels], blur)))
+    kept = levels.new_empty(len(levels), len(discs))
+    for _, which in pairs(1, len(discs)):
+        shares = shares_of(LEVELS, 1 - enlarge(discs[which.to(discs.device)], levels.shape[3:]))
+        for i, row in enumerate(torch.arange(len(levels))):
+            kept[i, which.to(kept.device)] = target[row.expand(len(which))](model(mix(levels[i : i + 1], shares)))
     return kept.view(-1, *looks)
 
 
@@ -158,10 +174,7 @@ def nearness(grid: list[int], sides: torch.Size) -> tuple[Tensor, list[int]]:
 
 def smooth_max(near: Tensor, beyond: list[int], places: Tensor) -> Tensor:
     """places (B, *s + 2 beyond) -> the mask (B, *s): nearly the largest of the values that reach each place."""
-    for axis, b in enumerate(beyond, 1):
-        places = places.unfold(axis, 2 * b + 1, 1)
-    reach = places.flatten(len(beyond) + 1) * near
-    return (reach * F.softmax(SHARPNESS * reach, -1)).sum(-1)
+    return smooth_maximum(near, beyond, places, SHARPNESS)
 
 
 def area_template(area: float, n: int) -> Tensor:
@@ -169,21 +182,15 @@ def area_template(area: float, n: int) -> Tensor:
     return (torch.arange(1, n + 1, dtype=torch.float64) - (1 - area) * n).clamp(0, 1)
 
 
-def value_at_rank(mask: Tensor, wanted: Tensor) -> Tensor:
-    """For each value of mask (B, n), what stands at its rank in wanted (n,), rising; ties share theirs."""
-    shared = torch.empty_like(mask)
-    for row, values in enumerate((mask / TIE).round()):
-        _, group, size = torch.unique(values, return_inverse=True, return_counts=True)
-        ends = size.cumsum(0)
-        below = F.pad(wanted.cumsum(0), (1, 0))
-        shared[row] = ((below[ends] - below[ends - size]) / size)[group]
-    return shared
+def template_at_rank(masks: Tensor, area: float) -> Tensor:
+    """For each value of masks (B, n), what stands at its rank in a mask of that area; ties share theirs.
 
-
-def blur_between(levels: list[Tensor], blur: Tensor) -> Tensor:
-    """The picture blurred more or less: blur (B, *S) from 0 to 1 runs through the levels (B, C, *S)."""
-    at = blur[:, None] * (len(levels) - 1)
-    total = torch.zeros_like(levels[0])
-    for i, level in enumerate(levels):
-        total = total + level * (1 - (at - i).abs()).clamp_min(0)
-    return total
+    Only those that tie with the lowest value that is not to be 0 share anything else than 0 or 1.
+    """
+    wanted = area_template(area, masks.shape[1])
+    lowest = int((wanted == 0).sum()) + 1
+    levels = (masks / TIE).round()
+    least = levels.kthvalue(lowest, dim=1, keepdim=True).values
+    above, ties = levels > least, levels == least
+    left = float(wanted.sum()) - above.sum(1, keepdim=True).double()
+    return torch.where(ties, (left / ties.sum(1, keepdim=True)).to(masks), above.to(masks))

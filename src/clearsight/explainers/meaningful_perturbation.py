@@ -9,6 +9,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
+from clearsight.explainers.common.gradient import folded_outputs, many_passes
 from clearsight.internals.layers import enlarge, flowing, gradients
 from clearsight.perturbation.removal import blurred
 
@@ -67,22 +68,23 @@ def meaningful_perturbation(
         unit = (target(model(x)) - target(model(blur))).abs().clamp_min(1e-6)
     mask = x.new_ones(len(x), *[min(cells, side) for side in x.shape[2:]]).requires_grad_()
     adam = torch.optim.Adam([mask], RATE)
-    for _ in range(iterations):
-        mask.grad = torch.zeros_like(mask)
-        for rows, _ in pairs(len(x), 1, backward=True):
-            index = rows.to(x.device)
-            with torch.enable_grad():
-                m = mask[index]
-                large = enlarge(m, x.shape[2:])[:, None]
-                seen = large * x[index] + (1 - large) * blur[index]
-                seen = seen + noise * std * rng.normal(x[index], rows)
-                loss = flowing(target[rows](model(seen))) / unit[index] + l1 * (1 - m).abs().flatten(1).mean(1)
-                loss = loss + tv * _roughness(m)
-            (g,) = gradients(loss, mask)
-            mask.grad += g
-        adam.step()
-        with torch.no_grad():
-            mask.clamp_(0, 1)
+    with many_passes(model, x, len(x) * iterations):
+        for _ in range(iterations):
+            mask.grad = torch.zeros_like(mask)
+            for rows, _ in pairs(len(x), 1, backward=True):
+                index = rows.to(x.device)
+                with torch.enable_grad():
+                    m = mask[index]
+                    large = enlarge(m, x.shape[2:])[:, None]
+                    seen = blur[index] + large * (x[index] - blur[index])
+                    seen = seen + noise * std * rng.normal(x[index], rows)
+                    kept = flowing(target[rows](folded_outputs(model, seen))) / unit[index]
+                    loss = kept + l1 * (1 - m).abs().flatten(1).mean(1) + tv * _roughness(m)
+                (g,) = gradients(loss, mask)
+                mask.grad += g
+            adam.step()
+            with torch.no_grad():
+                mask.clamp_(0, 1)
     return 1 - enlarge(mask.detach(), x.shape[2:])
 
 

@@ -67,7 +67,9 @@ def overlapping_regions(picture: Tensor) -> NDArray[np.bool_]:
     size = picture.shape[1:]
     canvas = (min(size[0], SIDE), min(size[1], SIDE))
     part = canvas[0] * canvas[1] / SIDE**2
-    seen = F.interpolate(picture[None], canvas, mode="bilinear", antialias=True)[0]
+    seen = picture
+    if canvas != tuple(size):
+        seen = F.interpolate(picture[None], canvas, mode="bilinear", antialias=True)[0]
     pixels = (seen.permute(1, 2, 0) * 2 - 1).double().numpy()
     at = [((np.arange(s) + 0.5) * c / s).astype(int) for s, c in zip(size, canvas, strict=True)]
     radius = round(RADIUS * part**0.5)
@@ -75,7 +77,10 @@ def overlapping_regions(picture: Tensor) -> NDArray[np.bool_]:
     for scale in SCALES:
         smallest = max(1, round(SMALLEST * part))
         labels = felzenszwalb(pixels, scale=scale * part, sigma=SIGMA, min_size=smallest, channel_axis=-1)
-        regions.append(grown(labels, radius)[:, at[0][:, None], at[1]].reshape(-1, at[0].size * at[1].size))
+        inside = grown(labels, radius)
+        if canvas != tuple(size):
+            inside = inside[:, at[0][:, None], at[1]]
+        regions.append(inside.reshape(len(inside), -1))
     return np.concatenate(regions)
 
 
@@ -90,7 +95,7 @@ def grown(labels: NDArray[np.intp], radius: int) -> NDArray[np.bool_]:
     (height, width), n = labels.shape, labels.max() + 1
     framed = np.zeros((n, height + 2 * radius, width + 2 * radius), dtype=bool)
     inside = framed[:, radius : radius + height, radius : radius + width]
-    inside |= labels == np.arange(n)[:, None, None]
+    inside[labels, *np.indices(labels.shape, sparse=True)] = True
     edge = np.zeros(labels.shape, dtype=bool)
     for one, other, differ in (
         (edge[1:], edge[:-1], labels[1:] != labels[:-1]),
@@ -115,16 +120,21 @@ def rank_regions(density: NDArray[np.float64], regions: NDArray[np.bool_]) -> ND
     flat = density.ravel()
     fewest = FEWEST * flat.size / SIDE**2
     fresh = np.ones(flat.size, dtype=bool)
-    sums, counts = regions @ flat, regions.sum(1).astype(float)
+    around = np.ascontiguousarray(regions.T)  # of each pixel the regions, which lie together
+    weights = np.stack([flat, np.ones_like(flat)])
+    adds = weights @ around.astype(float)  # of each region, what is new in it: its sum, and its number of pixels
     ranked = np.zeros_like(flat)
-    while (able := (counts >= fewest) & (counts > 0)).any():
-        gains = np.where(able, sums / np.maximum(counts, 1), -np.inf)
+    fewest = max(fewest, 1)
+    while True:
+        gains = np.full(len(regions), -np.inf)
+        np.divide(adds[0], adds[1], out=gains, where=adds[1] >= fewest)
         best = int(gains.argmax())
+        if gains[best] == -np.inf:
+            break
         new = np.flatnonzero(regions[best] & fresh)
         ranked[new] = gains[best]
         fresh[new] = False
-        sums -= regions[:, new] @ flat[new]
-        counts -= regions[:, new].sum(1)
+        adds -= weights[:, new] @ around[new].astype(float)
     if fresh.any():
         ranked[fresh] = flat[fresh].mean()
     return ranked.reshape(density.shape)

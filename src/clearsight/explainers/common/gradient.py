@@ -1,14 +1,17 @@
 """The gradient at the pixels, which every gradient method begins with."""
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from clearsight.core.model import Model
+from clearsight.core.passes import uncounted
 from clearsight.core.targets import Target
 from clearsight.internals.graph import Graph, Unrecordable
 from clearsight.internals.kept_graph import is_kept
@@ -18,21 +21,41 @@ from clearsight.internals.recording import graph_of, is_recorded
 WORTH = 100  # passes from which on recording the network costs less than folding BatchNorm saves
 WORTH_KNOWN = 25  # the same where the architecture was recorded before
 
-_folded: ContextVar[tuple[nn.Module, Graph] | None] = ContextVar("folded", default=None)
+_SAME = 1e-5  # of the largest output: how far those of pictures that lie in another order may be from the others
+
+
+@dataclass(frozen=True, eq=False)
+class _Folded:
+    """The graph of a network with BatchNorm folded; last: its pictures are passed with their channels last."""
+
+    net: nn.Module
+    graph: Graph
+    last: bool
+
+
+_folded: ContextVar[_Folded | None] = ContextVar("folded", default=None)
+_last: weakref.WeakKeyDictionary[Graph, bool] = weakref.WeakKeyDictionary()
 
 
 def pixel_gradients(model: Model, x: Tensor, target: Target) -> Tensor:
     """d target / d x, signed, in units of the target per unit of pixel value: x (B, C, *S) -> (B, C, *S)."""
     z = x if is_kept() and x.requires_grad else x.detach().requires_grad_()
-    folded = _folded.get()
     with torch.enable_grad():
-        if folded is not None and folded[0] is model.net:
-            out = folded[1](model.normalised(z).to(model.dtype)).to(z.dtype)
-        else:
-            out = model(z)
-        score = target(out)
+        score = target(folded_outputs(model, z))
     (g,) = gradients(score, z)
     return g
+
+
+def folded_outputs(model: Model, x: Tensor) -> Tensor:
+    """Outputs (B, ...) of pixels x (B, C, *S), differentiable; inside `many_passes` with BatchNorm folded."""
+    folded = _folded.get()
+    if folded is None or folded.net is not model.net:
+        return model(x)
+    return folded.graph(_ordered(model.normalised(x).to(model.dtype), folded.last)).to(x.dtype)
+
+
+def _ordered(z: Tensor, last: bool) -> Tensor:
+    return z.contiguous(memory_format=torch.channels_last) if last else z
 
 
 @contextmanager
@@ -42,11 +65,12 @@ def many_passes(model: Model, x: Tensor, passes: int) -> Iterator[None]:
     The logits stay the same up to rounding, and the way back is about half as long again without it.
     """
     current = _folded.get()
-    if is_kept() or (current is not None and current[0] is model.net) or not _is_worth(model, x, passes):
+    if is_kept() or (current is not None and current.net is model.net) or not _is_worth(model, x, passes):
         yield
         return
     try:
-        folded = (model.net, graph_of(model, x[:1]))
+        graph = graph_of(model, x[:1])
+        folded = _Folded(model.net, graph, _may_lie_last(model, graph, x[:1]))
     except Unrecordable:  # it is run as it is
         folded = None
     token = _folded.set(folded)
@@ -54,6 +78,27 @@ def many_passes(model: Model, x: Tensor, passes: int) -> Iterator[None]:
         yield
     finally:
         _folded.reset(token)
+
+
+def _may_lie_last(model: Model, graph: Graph, x: Tensor) -> bool:
+    """Whether a graph gives the same for pictures like x (1, C, H, W) whose channels lie last: it is faster then.
+
+    One that looks at feature maps by how they lie fails, or gives other outputs.
+    """
+    if x.dim() != 4:
+        return False
+    if graph not in _last:
+        z = model.normalised(x).to(model.dtype)
+        two = torch.cat([z, z.flip(2, 3)])  # one alone may lie both ways at once
+        with uncounted(), torch.no_grad():
+            wanted = graph(two)
+            try:
+                found = graph(_ordered(two, last=True))
+            except RuntimeError:
+                _last[graph] = False
+            else:
+                _last[graph] = bool((found - wanted).abs().max() <= _SAME * wanted.abs().max())
+    return _last[graph]
 
 
 def _is_worth(model: Model, x: Tensor, passes: int) -> bool:
