@@ -6,12 +6,13 @@ its values in the processor's cache while it works on them.  PyTorch's own compi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from clearsight.core import passes
 from clearsight.core.model import Model
@@ -104,12 +105,16 @@ def fused_rules(graph: Graph) -> dict[str, Rule]:
     """Rules for `Graph` by which a convolution of pictures and the activation after it are one operation."""
     read_by = {n: _activation_after(n) for n in graph.nodes if _is_plain_convolution(graph, n)}
     done = {reader for reader in read_by.values() if reader is not None}
+    padded = {n: n.args[0] for n in read_by if _is_padded_for(n)}
+    widened = {n: _widened(graph.constants[n.args[1]], pad.args[1]) for n, pad in padded.items()}
+    without_padding = {*padded.values()}
 
     def convolution(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run: Any = node.target
         if node not in read_by:
             return run(*args, **kwargs)
         x, weight, bias, stride, padding, dilation, _, _, groups = args
+        weight, padding = widened.get(node, (weight, padding))
         return torch.ops.mkldnn._convolution_pointwise.default(
             x, weight, bias, padding, stride, dilation, groups, *_in_words(read_by[node])
         )
@@ -118,7 +123,11 @@ def fused_rules(graph: Graph) -> dict[str, Rule]:
         run: Any = node.target
         return args[0] if node in done else run(*args, **kwargs)
 
-    rules: dict[str, Rule] = {"convolution": convolution}
+    def padding(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run: Any = node.target
+        return args[0] if node in without_padding else run(*args, **kwargs)
+
+    rules: dict[str, Rule] = {"convolution": convolution, "constant_pad_nd": padding}
     return rules | dict.fromkeys(_ACTIVATIONS, activation)
 
 
@@ -129,6 +138,32 @@ def _is_plain_convolution(graph: Graph, node: fx.Node) -> bool:
     weight = graph.constants.get(node.args[1])  # type: ignore[arg-type]
     bias_is_constant = node.args[2] is None or node.args[2] in graph.constants
     return isinstance(weight, Tensor) and weight.dim() == 4 and bias_is_constant
+
+
+def _is_padded_for(node: fx.Node) -> bool:
+    """Whether a convolution of each channel by itself gets a picture with a border of zeros that it alone reads.
+
+    So "same" padding of TensorFlow's networks, which is wider on one side, is done before a convolution without any.
+    """
+    border = node.args[0]
+    if not isinstance(border, fx.Node) or word(border) != "constant_pad_nd" or len(border.users) != 1:
+        return False
+    values: Any = node.args
+    widths: Any = border.args[1]
+    value = border.args[2] if len(border.args) > 2 else border.kwargs.get("value", 0)
+    by_itself = values[8] > 1 and [*values[4]] == [0, 0] and [*values[5]] == [1, 1]
+    return by_itself and value == 0 and len(widths) == 4 and min(widths) >= 0
+
+
+def _widened(weight: Tensor, widths: Sequence[int]) -> tuple[Tensor, list[int]]:
+    """A kernel (K, C, h, w) with lines of zeros on the narrower sides of a border, and the border's even width.
+
+    By these the convolution has the border in it: writing a picture again with zeros around it takes longer than it.
+    widths: left, right, top, bottom.
+    """
+    left, right, top, bottom = widths
+    lines = [max(right - left, 0), max(left - right, 0), max(bottom - top, 0), max(top - bottom, 0)]
+    return F.pad(weight, lines), [max(top, bottom), max(left, right)]
 
 
 def _activation_after(node: fx.Node) -> fx.Node | None:
