@@ -77,7 +77,7 @@ CORE = [
     ("internals/fused_forward.py", "args[0] if node in done else run(*args, **kwargs)", "args[0]", "fused_forward"),
     ("internals/fused_forward.py", "return args[0] if node in without_padding else", "return", "not_written"),
     ("internals/fused_forward.py", "F.pad(weight, lines)", "F.pad(weight, lines[::-1])", "fused_forward"),
-    ("internals/fused_forward.py", "value == 0 and len", "len", "fused_forward"),
+    ("internals/fused_forward.py", "by_itself and zeros and", "by_itself and", "fused_forward"),
     ("internals/fused_forward.py", " or len(border.users) != 1", "", "fused_forward"),
     ("internals/fused_forward.py", '"convolution" or node.args[6]:', '"convolution":', "fused_forward"),
     ("internals/fused_forward.py", " or weight_digest(model.net) != weights", "", "fused_forward"),

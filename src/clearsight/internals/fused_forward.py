@@ -6,9 +6,9 @@ its values in the processor's cache while it works on them.  PyTorch's own compi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -105,9 +105,9 @@ def fused_rules(graph: Graph) -> dict[str, Rule]:
     """Rules for `Graph` by which a convolution of pictures and the activation after it are one operation."""
     read_by = {n: _activation_after(n) for n in graph.nodes if _is_plain_convolution(graph, n)}
     done = {reader for reader in read_by.values() if reader is not None}
-    padded = {n: n.args[0] for n in read_by if _is_padded_for(n)}
-    widened = {n: _widened(graph.constants[n.args[1]], pad.args[1]) for n, pad in padded.items()}
-    without_padding = {*padded.values()}
+    borders = {n: border for n in read_by if (border := _border_of(n)) is not None}
+    widened = {n: _widened(graph, n, border) for n, border in borders.items()}
+    without_padding = {*borders.values()}
 
     def convolution(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run: Any = node.target
@@ -140,27 +140,27 @@ def _is_plain_convolution(graph: Graph, node: fx.Node) -> bool:
     return isinstance(weight, Tensor) and weight.dim() == 4 and bias_is_constant
 
 
-def _is_padded_for(node: fx.Node) -> bool:
-    """Whether a convolution of each channel by itself gets a picture with a border of zeros that it alone reads.
+def _border_of(node: fx.Node) -> fx.Node | None:
+    """What puts a border of zeros around a picture for a convolution of each channel by itself, which alone reads it.
 
     So "same" padding of TensorFlow's networks, which is wider on one side, is done before a convolution without any.
     """
     border = node.args[0]
     if not isinstance(border, fx.Node) or word(border) != "constant_pad_nd" or len(border.users) != 1:
-        return False
-    values: Any = node.args
-    widths: Any = border.args[1]
-    value = border.args[2] if len(border.args) > 2 else border.kwargs.get("value", 0)
-    by_itself = values[8] > 1 and [*values[4]] == [0, 0] and [*values[5]] == [1, 1]
-    return by_itself and value == 0 and len(widths) == 4 and min(widths) >= 0
+        return None
+    given: Any = border.args
+    _, _, _, _, padding, dilation, _, _, groups = cast("tuple[Any, ...]", node.args)
+    by_itself = groups > 1 and not any(padding) and set(dilation) == {1}
+    zeros = (given[2] if len(given) > 2 else border.kwargs.get("value", 0)) == 0
+    return border if by_itself and zeros and len(given[1]) == 4 and min(given[1]) >= 0 else None
 
 
-def _widened(weight: Tensor, widths: Sequence[int]) -> tuple[Tensor, list[int]]:
-    """A kernel (K, C, h, w) with lines of zeros on the narrower sides of a border, and the border's even width.
+def _widened(graph: Graph, node: fx.Node, border: fx.Node) -> tuple[Tensor, list[int]]:
+    """A convolution's kernel (K, C, h, w) with lines of zeros on the narrower sides of a border, and its even width.
 
-    By these the convolution has the border in it: writing a picture again with zeros around it takes longer than it.
-    widths: left, right, top, bottom.
+    By these the convolution has the border in it: writing the picture again with zeros around it takes longer.
     """
+    weight, widths = graph.constants[cast("fx.Node", node.args[1])], cast("list[int]", border.args[1])
     left, right, top, bottom = widths
     lines = [max(right - left, 0), max(left - right, 0), max(bottom - top, 0), max(top - bottom, 0)]
     return F.pad(weight, lines), [max(top, bottom), max(left, right)]
