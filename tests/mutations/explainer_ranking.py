@@ -19,8 +19,8 @@ CORE = [
     ("auditing/tournament.py", "other=other, seed=case.seed", "other=None, seed=case.seed", "random_labels_are_not"),
     (
         "checks/explainer_ranking.py",
-        "(rows[calibrate:], rows[:calibrate]) if len(rows) > calibrate",
-        "(rows, rows[:calibrate]) if len(rows) > calibrate",
+        "rows[calibrate:] if len(rows) > calibrate",
+        "rows if len(rows) > calibrate",
         "thresholds_say",
     ),
     (
@@ -117,7 +117,12 @@ CORE = [
         "zip(sure, rows, strict=True)",
         "least_sure_of",
     ),
-    ("checks/explainer_ranking.py", "    if not case.budget:  # under", "    if True:  # under", "least_sure_of"),
+    (
+        "checks/explainer_ranking.py",
+        "    if case.budget:\n        return rows",
+        "    if False:\n        return rows",
+        "least_sure_of",
+    ),
     ("auditing/tournament.py", "            running = still_able", "            still_able", "is_dropped"),
     (
         "auditing/tournament.py",

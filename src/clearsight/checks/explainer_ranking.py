@@ -143,9 +143,7 @@ def explainer_ranking(
     other_model = _load_other(case, other)
     if other_model and "label-randomisation" not in {m.method.name for m in judges}:
         judges.append(parse("label-randomisation", "metrics"))
-    rows, calibration_rows = _split_rows(case.sample(range(len(case.pictures)), pictures + calibrate), calibrate)
-    if not case.budget:  # under one the pictures that it allows are those of a draw
-        rows = least_sure_first(case, rows)
+    rows, calibration_rows = _split_rows(case, pictures, calibrate)
     later = (lambda _: False) if everything else reruns_explainer
     race = None if everything or len(rows) < FEWEST else is_voter  # on fewer pictures nobody wins surely
     tournament = run_tournament(
@@ -213,8 +211,11 @@ def _applying(case: Case, metrics: list[Call]) -> tuple[list[Call], list[tuple[s
 def least_sure_first(case: Case, rows: list[int]) -> list[int]:
     """These pictures in the order in which a race is soonest decided: first where the model is least sure of its class.
 
-    There little depends on the marked places, and explainers lose to controls.
+    There little depends on the marked places, and explainers lose to controls.  Under a budget, which may end the race
+    at any picture, they stay as they were drawn.
     """
+    if case.budget:
+        return rows
     sure = case.model.chances(case.logits[rows]).amax(1).tolist()
     return [row for _, row in sorted(zip(sure, rows, strict=True))]
 
@@ -362,11 +363,11 @@ def _load_other(case: Case, words: str) -> Classifier | None:
     return model
 
 
-def _split_rows(rows: list[int], calibrate: int) -> tuple[list[int], list[int]]:
+def _split_rows(case: Case, pictures: int, calibrate: int) -> tuple[list[int], list[int]]:
     """The rows that judge, and the rows on which thresholds are chosen: others, where there are enough."""
-    if not calibrate:
-        return rows, []
-    return (rows[calibrate:], rows[:calibrate]) if len(rows) > calibrate else (rows, rows)
+    rows = case.sample(range(len(case.pictures)), pictures + calibrate)
+    judged = rows[calibrate:] if len(rows) > calibrate else rows
+    return least_sure_first(case, judged), rows[:calibrate]
 
 
 def _notes_on_thresholds(tournament: Tournament) -> tuple[str, ...]:
