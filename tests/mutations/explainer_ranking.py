@@ -19,8 +19,8 @@ CORE = [
     ("auditing/tournament.py", "other=other, seed=case.seed", "other=None, seed=case.seed", "random_labels_are_not"),
     (
         "checks/explainer_ranking.py",
-        "(rows[calibrate:], rows[:calibrate]) if len(rows) > calibrate",
-        "(rows, rows[:calibrate]) if len(rows) > calibrate",
+        "rows[calibrate:] if len(rows) > calibrate",
+        "rows if len(rows) > calibrate",
         "thresholds_say",
     ),
     (
@@ -75,6 +75,10 @@ CORE = [
     ("internals/fused_forward.py", '"hardtanh": "hardtanh"}', '"hardtanh": "relu"}', "fused_forward"),
     ("internals/fused_forward.py", "len(readers) == 1 and", "readers and", "fused_forward"),
     ("internals/fused_forward.py", "args[0] if node in done else run(*args, **kwargs)", "args[0]", "fused_forward"),
+    ("internals/fused_forward.py", "return args[0] if node in without_padding else", "return", "not_written"),
+    ("internals/fused_forward.py", "F.pad(weight, lines)", "F.pad(weight, lines[::-1])", "fused_forward"),
+    ("internals/fused_forward.py", "by_itself and zeros and", "by_itself and", "fused_forward"),
+    ("internals/fused_forward.py", " or len(border.users) != 1", "", "fused_forward"),
     ("internals/fused_forward.py", '"convolution" or node.args[6]:', '"convolution":', "fused_forward"),
     ("internals/fused_forward.py", " or weight_digest(model.net) != weights", "", "fused_forward"),
     ("internals/fused_forward.py", " or _is_hooked(model.net)", "", "fused_forward"),
@@ -107,6 +111,18 @@ CORE = [
     ("auditing/tournament.py", "for other in controls)", "for other in controls[:1])", "loses_to_one"),
     ("auditing/tournament.py", "_is_control(c.method) or all(standing", "all(standing", "loses_to_one"),
     ("auditing/tournament.py", "interval is not None and interval[0] > 0.5", "interval is not None", "could_still_win"),
+    (
+        "checks/explainer_ranking.py",
+        "sorted(zip(sure, rows, strict=True))",
+        "zip(sure, rows, strict=True)",
+        "least_sure_of",
+    ),
+    (
+        "checks/explainer_ranking.py",
+        "    if case.budget:\n        return rows",
+        "    if False:\n        return rows",
+        "least_sure_of",
+    ),
     ("auditing/tournament.py", "            running = still_able", "            still_able", "is_dropped"),
     (
         "auditing/tournament.py",

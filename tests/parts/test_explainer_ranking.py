@@ -162,7 +162,7 @@ def test_the_difference_to_the_winner_is_paired(pictures: Pictures) -> None:
     winner, second = told[0], told[1]
     assert winner["the winner is better by"] is None
     case = Case(classifier(), pictures)
-    order = case.sample(range(16), 8)
+    order = explainer_ranking.least_sure_first(case, case.sample(range(16), 8))
     x, target = case.pixels(order), ClassScore(case.predicted[order], of="prob")
     values = {}
     for r in (winner, second):
@@ -361,7 +361,8 @@ def test_who_can_no_longer_win_is_dropped_and_it_is_said(pictures: Pictures) -> 
     assert f", on the first {first} pictures, before any was dropped" in str([t.caption for t in fast.tables])
     case = Case(classifier(), pictures)  # what the table says of one is that of the pictures before it was dropped
     calls, metrics = [parse(m, "explainers") for m in split_calls(FIVE)], ("insertion(steps=6)", "deletion(steps=6)")
-    played = run_tournament(case, calls, [parse(m, "metrics") for m in metrics], case.sample(range(16), 16))
+    order = explainer_ranking.least_sure_first(case, case.sample(range(16), 16))
+    played = run_tournament(case, calls, [parse(m, "metrics") for m in metrics], order)
     (on_first, _) = dataclasses.replace(played, values=played.values[:, :, :first]).agreement()
     assert rows(fast, "Do the metrics agree")[0]["deletion"] == pytest.approx(on_first[1])
     for row in rows(fast, "Explainers"):
@@ -369,6 +370,24 @@ def test_who_can_no_longer_win_is_dropped_and_it_is_said(pictures: Pictures) -> 
         controls = range(len(calls), len(calls) + 3)
         won = [float(played.pairwise_wins([0, 1], one, c)[: row["n"]].mean()) for c in controls]
         assert row["comparisons won"] in [pytest.approx(w) for w in won]
+
+
+def test_a_race_begins_with_what_the_model_is_least_sure_of(pictures: Pictures, monkeypatch) -> None:
+    """The answer is that of the pictures as drawn; under a budget, which may end at any of them, they come so."""
+    options = "methods='saliency, gradient-x-input', metrics='insertion(steps=2)', pictures=8"
+    asked: list[list[int]] = []
+    run = explainer_ranking.run_tournament
+    monkeypatch.setattr(explainer_ranking, "run_tournament", lambda *a, **k: asked.append(a[3]) or run(*a, **k))
+    case = Case(classifier(), pictures)
+    found = believe(case, options)
+    believe(Case(classifier(), pictures, budget=1e-3), options)
+    sure = [float(case.logits[i].softmax(0).max()) for i in asked[0]]
+    assert sure == sorted(sure)
+    assert asked[1] == case.sample(range(16), 8) != asked[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(explainer_ranking, "least_sure_first", lambda _, rows: rows)
+        drawn = believe(Case(classifier(), pictures), options)
+    assert (found.verdict, found.value) == (drawn.verdict, pytest.approx(drawn.value))
 
 
 def test_nobody_is_dropped_who_could_still_win() -> None:

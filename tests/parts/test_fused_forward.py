@@ -31,6 +31,23 @@ class Forked(nn.Module):
         return a.relu() + a + b.relu() - 0.5 * b
 
 
+class PaddedForTwo(nn.Module):
+    """Two convolutions of each channel read the same padded picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(8, 8, 3, groups=8) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.pad(x, (0, 1, 0, 1))
+        return self.first(x) - self.second(x)
+
+
+def padded(*widths: int, value: float = 0.0, groups: int = 8) -> nn.Module:
+    """A border, wider on one side, before a convolution of each channel that skips every other place."""
+    return nn.Sequential(nn.ConstantPad2d(widths, value), nn.Conv2d(8, 8, 3, stride=2, groups=groups))
+
+
 PARTS: dict[str, Callable[[], nn.Module]] = {
     "ReLU": nn.ReLU,
     "ReLU6": nn.ReLU6,
@@ -41,6 +58,11 @@ PARTS: dict[str, Callable[[], nn.Module]] = {
     "GELU": nn.GELU,
     "forked": Forked,
     "of each channel": lambda: nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=8),
+    "padded right and below": lambda: padded(0, 1, 0, 2),
+    "padded left and above": lambda: padded(3, 1, 1, 0),
+    "padded with ones": lambda: padded(0, 1, 0, 1, value=1.0),
+    "padded for all channels": lambda: padded(0, 1, 0, 1, groups=1),
+    "padded for two": PaddedForTwo,
     "transposed": lambda: nn.ConvTranspose2d(8, 8, 2, stride=2),
 }
 
@@ -84,6 +106,16 @@ def test_logits_are_those_of_the_network(make: Callable[[], nn.Module]) -> None:
     assert passes.forwards == 8
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("groups", "borders"), [(8, 0), (1, 1)])
+def test_a_border_before_a_convolution_of_each_channel_is_not_written(groups: int, borders: int) -> None:
+    model = classifier(padded(0, 1, 0, 2, groups=groups))
+    with model.undisturbed(), torch.no_grad():
+        graph_of(model, pictures(1))
+        with remembering(), fused_forward(model, pictures(1)), torch.autograd.profiler.profile() as run:
+            model(pictures(2))
+    assert sum(event.name == "aten::constant_pad_nd" for event in run.function_events) == borders
 
 
 def test_a_metric_has_the_same_values() -> None:

@@ -114,8 +114,9 @@ def explainer_ranking(
     among those that win against each control, and the controls.  The other checks use it if no method was asked for.
 
     It is a race: an explainer that can no longer win surely against each control, whatever the pictures that are left,
-    is dropped, and measured on them only if no other is believed.  Verdict, winner and the numbers of all that are
-    believed are those of a tournament in which nobody is dropped.
+    is dropped, and measured on them only if no other is believed.  The pictures of whose class the model is least sure
+    come first, on which most are dropped; under a budget they come as drawn.  Verdict, winner and the numbers of all
+    that are believed are those of a tournament in which nobody is dropped.
 
     pass: an explainer is believed.  fail: none can be, and later checks draw their maps in grey.  warn: else.
 
@@ -142,7 +143,7 @@ def explainer_ranking(
     other_model = _load_other(case, other)
     if other_model and "label-randomisation" not in {m.method.name for m in judges}:
         judges.append(parse("label-randomisation", "metrics"))
-    rows, calibration_rows = _split_rows(case.sample(range(len(case.pictures)), pictures + calibrate), calibrate)
+    rows, calibration_rows = _split_rows(case, pictures, calibrate)
     later = (lambda _: False) if everything else reruns_explainer
     race = None if everything or len(rows) < FEWEST else is_voter  # on fewer pictures nobody wins surely
     tournament = run_tournament(
@@ -205,6 +206,18 @@ def _applying(case: Case, metrics: list[Call]) -> tuple[list[Call], list[tuple[s
     of_pixels = [m for m in metrics if case.data.are_texts and "of-pixels" in m.method.claims]
     why = "it changes pixels a little, which characters cannot"
     return [m for m in metrics if m not in of_pixels], [(str(m), why) for m in of_pixels]
+
+
+def least_sure_first(case: Case, rows: list[int]) -> list[int]:
+    """These pictures in the order in which a race is soonest decided: first where the model is least sure of its class.
+
+    There little depends on the marked places, and explainers lose to controls.  Under a budget, which may end the race
+    at any picture, they stay as they were drawn.
+    """
+    if case.budget:
+        return rows
+    sure = case.model.chances(case.logits[rows]).amax(1).tolist()
+    return [row for _, row in sorted(zip(sure, rows, strict=True))]
 
 
 def reruns_explainer(metric: Call) -> bool:
@@ -350,11 +363,11 @@ def _load_other(case: Case, words: str) -> Classifier | None:
     return model
 
 
-def _split_rows(rows: list[int], calibrate: int) -> tuple[list[int], list[int]]:
+def _split_rows(case: Case, pictures: int, calibrate: int) -> tuple[list[int], list[int]]:
     """The rows that judge, and the rows on which thresholds are chosen: others, where there are enough."""
-    if not calibrate:
-        return rows, []
-    return (rows[calibrate:], rows[:calibrate]) if len(rows) > calibrate else (rows, rows)
+    rows = case.sample(range(len(case.pictures)), pictures + calibrate)
+    judged = rows[calibrate:] if len(rows) > calibrate else rows
+    return least_sure_first(case, judged), rows[:calibrate]
 
 
 def _notes_on_thresholds(tournament: Tournament) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from clearsight.core import passes
 from clearsight.core.model import Model
@@ -110,12 +111,16 @@ def fused_rules(graph: Graph) -> dict[str, Rule]:
     read_by = {n: _activation_after(n) for n in graph.nodes if _is_plain_convolution(graph, n)}
     done = {reader for reader in read_by.values() if reader is not None}
     packed: dict[fx.Node, Tensor] = {}
+    borders = {n: border for n in read_by if (border := _border_of(n)) is not None}
+    widened = {n: _widened(graph, n, border) for n, border in borders.items()}
+    without_padding = {*borders.values()}
 
     def convolution(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run: Any = node.target
         if node not in read_by:
             return run(*args, **kwargs)
         x, weight, bias, stride, padding, dilation, _, _, groups = args
+        weight, padding = widened.get(node, (weight, padding))
         if node not in packed:
             packed[node] = torch.ops.mkldnn._reorder_convolution_weight(
                 weight, padding, stride, dilation, groups, [*x.shape]
@@ -128,7 +133,11 @@ def fused_rules(graph: Graph) -> dict[str, Rule]:
         run: Any = node.target
         return args[0] if node in done else run(*args, **kwargs)
 
-    rules: dict[str, Rule] = {"convolution": convolution}
+    def padding(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run: Any = node.target
+        return args[0] if node in without_padding else run(*args, **kwargs)
+
+    rules: dict[str, Rule] = {"convolution": convolution, "constant_pad_nd": padding}
     return rules | dict.fromkeys(_ACTIVATIONS, activation)
 
 
@@ -139,6 +148,32 @@ def _is_plain_convolution(graph: Graph, node: fx.Node) -> bool:
     weight = graph.constants.get(node.args[1])  # type: ignore[arg-type]
     bias_is_constant = node.args[2] is None or node.args[2] in graph.constants
     return isinstance(weight, Tensor) and weight.dim() == 4 and bias_is_constant
+
+
+def _border_of(node: fx.Node) -> fx.Node | None:
+    """What puts a border of zeros around a picture for a convolution of each channel by itself, which alone reads it.
+
+    So "same" padding of TensorFlow's networks, which is wider on one side, is done before a convolution without any.
+    """
+    border = node.args[0]
+    if not isinstance(border, fx.Node) or word(border) != "constant_pad_nd" or len(border.users) != 1:
+        return None
+    given: Any = border.args
+    _, _, _, _, padding, dilation, _, _, groups = cast("tuple[Any, ...]", node.args)
+    by_itself = groups > 1 and not any(padding) and set(dilation) == {1}
+    zeros = (given[2] if len(given) > 2 else border.kwargs.get("value", 0)) == 0
+    return border if by_itself and zeros and len(given[1]) == 4 and min(given[1]) >= 0 else None
+
+
+def _widened(graph: Graph, node: fx.Node, border: fx.Node) -> tuple[Tensor, list[int]]:
+    """A convolution's kernel (K, C, h, w) with lines of zeros on the narrower sides of a border, and its even width.
+
+    By these the convolution has the border in it: writing the picture again with zeros around it takes longer.
+    """
+    weight, widths = graph.constants[cast("fx.Node", node.args[1])], cast("list[int]", border.args[1])
+    left, right, top, bottom = widths
+    lines = [max(right - left, 0), max(left - right, 0), max(bottom - top, 0), max(top - bottom, 0)]
+    return F.pad(weight, lines), [max(top, bottom), max(left, right)]
 
 
 def _activation_after(node: fx.Node) -> fx.Node | None:

@@ -7,9 +7,9 @@ filled picture is then as little as possible.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +18,11 @@ from torch import Tensor
 
 from clearsight.core import rng
 
-_UNDIVIDED = 2  # places along each axis of the smallest parts of a grid
+_UNDIVIDED = 5  # places along each axis of the smallest parts of a grid
 NOISE = 0.01  # standard deviation of what is added, in pixels, so that a filled place does not look filled
+_Places = NDArray[np.intp]  # of a picture, numbered flat
+_Values = NDArray[np.float64]
+_Matrix = Any  # of SciPy, whose import takes a quarter of a second, which what removes nothing does not wait for
 
 
 def inpainted(x: Tensor, gone: Tensor, *, noise: float = NOISE, rows: Tensor | None = None) -> Tensor:
@@ -32,68 +35,76 @@ def inpainted(x: Tensor, gone: Tensor, *, noise: float = NOISE, rows: Tensor | N
     >>> inpainted(torch.tensor([[[0.0, 0.5, 0.5, 0.9]]]), torch.tensor([[False, True, True, False]]), noise=0.0)
     tensor([[[0.0000, 0.3000, 0.6000, 0.9000]]])
     """
-    pictures = zip(x.double().cpu().numpy(), gone.cpu().numpy(), strict=True)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # SciPy lets other threads run while it solves
-        filled = np.stack(list(pool.map(lambda pair: _filled(*pair), pictures)))
-    return (torch.from_numpy(filled).to(x) + noise * rng.normal(x, rows) * gone[:, None]).clamp(0, 1)
+    masks, pictures = gone.flatten(1).cpu().numpy(), x.flatten(2).double().cpu().numpy()
+    filled = np.where(masks[:, None], pictures.mean(2, keepdims=True), pictures)
+    partly = np.flatnonzero(masks.any(1) & ~masks.all(1))
+    if len(partly):
+        systems = (_system(pictures[i], masks[i], tuple(gone.shape[1:])) for i in partly)
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # SuperLU lets other threads run while it factors
+            for i, (lost, values) in zip(partly, pool.map(lambda system: _solved(*system), systems), strict=True):
+                filled[i][:, lost] = values
+    solved = torch.from_numpy(filled).view(x.shape).to(x)
+    return (solved + noise * rng.normal(x, rows) * gone[:, None]).clamp(0, 1)
 
 
-def _filled(x: NDArray[np.float64], gone: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """One picture (C, *S): the lost places are the solution of one sparse, symmetric system for all channels."""
-    from scipy.sparse import csc_array  # a quarter of a second, which what removes nothing does not wait for
+def _system(x: _Values, gone: NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[_Places, _Matrix, _Values]:
+    """The lost places (n,) of one picture x (C, places), a sparse, symmetric matrix (n, n), and what it must give.
+
+    That is the weighted sum of the known neighbours of each place, (n, C): one system for all channels.
+    """
+    order, grid = _grid(shape)
+    lost = gone[order]
+    of_lost = grid[np.flatnonzero(lost)]
+    known_sum = -(of_lost @ np.where(gone, 0.0, x).T[order])
+    return order[lost], of_lost[:, np.flatnonzero(lost)], known_sum
+
+
+def _solved(lost: _Places, matrix: _Matrix, known_sum: _Values) -> tuple[_Places, _Values]:
+    """The lost places (n,), and their values (C, n)."""
     from scipy.sparse.linalg import splu
 
-    x = x.copy()
-    if not gone.any():
-        return x
-    if gone.all():
-        x[:] = x.mean(tuple(range(1, x.ndim)), keepdims=True)
-        return x
-    order = _elimination_order(gone.shape)
-    lost = order[gone.ravel()[order]]
-    wider = [size + 2 for size in gone.shape]  # by a border, so that every place has all its neighbours
-    at = np.ravel_multi_index([i + 1 for i in np.unravel_index(lost, gone.shape)], wider)
-    number = np.full(np.prod(wider), -1, np.int32)  # of each lost place in the system
-    number[at] = np.arange(len(lost))
-    inside = np.pad(np.ones(gone.shape), 1).ravel()
-    known = np.pad(np.where(gone, 0.0, x), ((0, 0), *[(1, 1)] * gone.ndim)).reshape(len(x), -1)
-    known_sum, degree = np.zeros((len(lost), len(x))), np.zeros(len(lost))
-    others, weights = [number[at]], [degree]
-    for step, weight in _neighbours(wider):
-        degree += weight * inside[at + step]
-        known_sum += weight * known[:, at + step].T
-        others.append(number[at + step])
-        weights.append(np.full(len(lost), -weight))
-    other, value = np.stack(others, 1), np.stack(weights, 1)
-    is_lost = other >= 0
-    ends = np.concatenate([[0], is_lost.sum(1).cumsum()])
-    system = csc_array((value[is_lost], other[is_lost], ends), shape=(len(lost), len(lost)))
     # of one column at a time: SuperLU's panels of several cost more than they save on systems as sparse as these
-    factors = splu(system, "NATURAL", diag_pivot_thresh=0.0, panel_size=1, options={"SymmetricMode": True})
-    x.reshape(len(x), -1)[:, lost] = factors.solve(known_sum).T
-    return x
+    columns = matrix.T  # the same numbers by column, since the matrix is symmetric
+    factors = splu(columns, "NATURAL", diag_pivot_thresh=0.0, panel_size=1, options={"SymmetricMode": True})
+    return lost, factors.solve(known_sum).T
 
 
-def _neighbours(shape: Sequence[int]) -> list[tuple[int, float]]:
-    """How far each neighbour of a place is away in an array of this shape, counted flat, and its weight."""
-    strides = np.append(np.cumprod(shape[:0:-1])[::-1], 1)
-    steps = [step for step in itertools.product((-1, 0, 1), repeat=len(shape)) if any(step)]
-    return [(int(np.dot(step, strides)), 1 / sum(map(abs, step))) for step in steps]
+@lru_cache(maxsize=4)
+def _grid(shape: tuple[int, ...]) -> tuple[_Places, _Matrix]:
+    """The places (n,) of a grid in the order in which they are eliminated, and its Laplacian (n, n) in that order.
+
+    In a row the weights of a place's neighbours are negative, and its own is their sum.
+    """
+    from scipy.sparse import csr_array, diags_array
+
+    order = _elimination_order(shape)
+    number = np.empty(len(order), np.int32)
+    number[order] = np.arange(len(order))
+    number = number.reshape(shape)
+    weights, places, neighbours = [], [], []
+    for step in itertools.product((-1, 0, 1), repeat=len(shape)):
+        if any(step):
+            place = number[*(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, shape, strict=True))].ravel()
+            neighbour = number[*(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, shape, strict=True))].ravel()
+            places.append(place)
+            neighbours.append(neighbour)
+            weights.append(np.full(len(place), 1 / sum(map(abs, step))))
+    links = csr_array((np.concatenate(weights), (np.concatenate(places), np.concatenate(neighbours))))
+    return order, csr_array(diags_array(links.sum(1)) - links)
 
 
-@lru_cache(maxsize=8)
-def _elimination_order(shape: tuple[int, ...]) -> NDArray[np.intp]:
+def _elimination_order(shape: tuple[int, ...]) -> _Places:
     """The places of a grid, numbered flat, in the order in which a system of neighbours is best solved.
 
     Nested dissection (George 1973, doi:10.1137/0710032): each half of the grid, then the line between the halves.
-    Found once for all masks, where an order of each one's own takes as long as solving its system.
+    The same for all masks, where an order of each one's own takes as long as solving its system.
 
-    >>> _elimination_order((5,)).tolist()
-    [0, 1, 3, 4, 2]
+    >>> _elimination_order((11,)).tolist()
+    [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 5]
     """
-    parts: list[NDArray[np.intp]] = []
+    parts: list[_Places] = []
 
-    def dissect(places: NDArray[np.intp]) -> None:
+    def dissect(places: _Places) -> None:
         axis = int(np.argmax(places.shape))
         if places.shape[axis] <= _UNDIVIDED:
             parts.append(places.ravel())
