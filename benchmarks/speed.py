@@ -257,6 +257,7 @@ def peers_of_attacks(net: Any, x: Any, y: Any, eps: float = 0.1) -> list[Pair]:
         return lambda: attack(other, x, y, epsilons=size)
 
     pgd, apgd, search = "pgd(steps=40, step=0.01)", "apgd-ce(steps=40)", f.L2CarliniWagnerAttack
+    one_c = "carlini-wagner(c=1.0, searches=1, steps=1000, rate=0.01, back=0)"  # as torchattacks does it
     pairs: list[Pair] = [
         (pgd, eps, "torchattacks", theirs("PGD", eps=eps, alpha=0.01, steps=40), 5),
         (pgd, eps, "foolbox", box(f.LinfPGD(abs_stepsize=0.01, steps=40), eps), 5),
@@ -264,9 +265,10 @@ def peers_of_attacks(net: Any, x: Any, y: Any, eps: float = 0.1) -> list[Pair]:
         ("deepfool(norm=l2)", infinite, "torchattacks", theirs("DeepFool", steps=50), 3),
         ("deepfool(norm=l2)", infinite, "foolbox", box(f.L2DeepFoolAttack(), None), 3),
         ("carlini-wagner", infinite, "torchattacks", theirs("CW", c=1, steps=1000, lr=0.01), 1),
+        (one_c, infinite, "torchattacks", theirs("CW", c=1, steps=1000, lr=0.01), 3),
         ("carlini-wagner", infinite, "foolbox", box(search(binary_search_steps=9, steps=1000), None), 1),
-        ("fab", eps, "torchattacks", theirs("FAB", eps=eps, steps=100, n_classes=10), 1),
-        ("square(queries=500)", eps, "torchattacks", theirs("Square", eps=eps, n_queries=500), 2),
+        ("fab", eps, "torchattacks", theirs("FAB", eps=eps, steps=100, n_classes=10), 3),
+        ("square(queries=500)", eps, "torchattacks", theirs("Square", eps=eps, n_queries=500), 7),
         ("auto-attack", eps, "torchattacks", theirs("AutoAttack", eps=eps, n_classes=10), 1),
         ("auto-attack(steps=10)", eps, "torchattacks", theirs("AutoAttack", eps=eps, n_classes=10), 1),
     ]

@@ -167,7 +167,7 @@ CORE = [
             "kinds_attacks",
             [
                 ("out.flatten(1).abs().amax(1)", "out.abs().amax(1)"),
-                ("surely_met(goal, out, SURE) if value is None", "goal.met(out) | True if value is None"),
+                ("met = surely_met(goal, out, SURE)", "met = goal.met(out) | True"),
             ],
         ),
         (

@@ -28,7 +28,8 @@ METHODS = {
     "attacks/carlini_wagner.py": [
         ("INSIDE = 0.999999", "INSIDE = 1.0"),
         ("TINY = 1e-12", "TINY = 1e-3"),
-        ("(1 - i / steps) * ", ""),
+        ("* (1 - i / steps) / (1 - SLOW", "/ (1 - SLOW"),
+        ("add(g, move, alpha=2)", "add(g, move)"),
         ("            fooled[rows] = False", "            pass"),
         ("weight * 10", "weight"),
         ("(low * high).sqrt()", "high"),
@@ -43,8 +44,8 @@ METHODS = {
         ("if i and i % max(steps // 10, PATIENCE) == 0", "if i % max(steps // 10, PATIENCE) == 0"),
         ("if i and i % max(steps // 10, PATIENCE) == 0", "if False"),
         ("weight[rows] * short", "short"),
-        ("(mean / (1 - SLOW ** (i + 1)))", "mean"),
-        ("goal[rows.cpu()].met(out) & (short == 0)", "goal[rows.cpu()].met(out)"),
+        (" / (1 - SLOW ** (i + 1)))", ")"),
+        ("mine.met(out) & (short == 0)", "mine.met(out)"),
     ],
 }
 

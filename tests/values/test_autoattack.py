@@ -26,6 +26,7 @@ from clearsight.attacks.square import (
 )
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar
+from clearsight.core.blackbox import BlackBox
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import perturbation_norm
 from clearsight.core.preprocess import Preprocess
@@ -531,6 +532,26 @@ def test_square_linf_is_made_of_eps_alone(trained):
     many_ = attack(model, x, y, "square(queries=100)", eps=0.01)
     assert (((many_.x - x).abs() - 0.01).abs() < 1e-6)[inner].all()
     assert not many_.fooled.any() or many_.first.max() <= 100
+
+
+@pytest.mark.parametrize("eps", [0.1, 1 / 255, 0.3])
+def test_no_pixel_of_square_is_beyond_eps_by_rounding(trained, monkeypatch, eps):
+    """x + eps rounds up at many pixels; what is sent is the nearest number that does not, in [0, 1]."""
+    model, x, y = trained
+    sent: list[Tensor] = []
+    ask = BlackBox.ask_until_better
+
+    def seen(box: BlackBox, z: Tensor, of: Tensor, *args: Any, **known: Any) -> Any:
+        sent.append((z - box.clean[of]).abs())
+        assert 0 <= float(z.min()) <= float(z.max()) <= 1
+        return ask(box, z, of, *args, **known)
+
+    monkeypatch.setattr(BlackBox, "ask_until_better", seen)
+    attack(model, x[:4], y[:4], "square(queries=20)", eps=eps)
+    assert (((x + eps) - x).abs() > eps).any()
+    far = torch.cat(sent)
+    assert float(far.max()) <= torch.tensor(eps)
+    assert float(far.max()) > eps - 1e-6
 
 
 def passes_of(model: Classifier, call: str, x: Tensor, y: Tensor, eps: float) -> tuple[Attacked, int]:

@@ -81,8 +81,9 @@ def carlini_wagner(
         )
 
     def judge(rows: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-        short = (goal[rows.cpu()].margin(out) + confidence).clamp(min=0)
-        return short, goal[rows.cpu()].met(out) & (short == 0)
+        mine = goal[rows.cpu()]
+        short = (mine.margin(out) + confidence).clamp(min=0)
+        return short, mine.met(out) & (short == 0)
 
     rate = min(15 / max(steps, 1), 0.5) if rate is None else rate
     best = BestSoFar(x, "l2")
@@ -109,10 +110,11 @@ def _search(
     fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     rows = torch.arange(len(x), device=x.device)
     w = ((2 * x - 1) * INSIDE).atanh()
-    start, mean, square = _pixels(w), torch.zeros_like(w), torch.zeros_like(w)
+    start, mean, square = _pixels(w.tanh()), torch.zeros_like(w), torch.zeros_like(w)
     before = torch.full((len(x),), torch.inf, device=x.device)
     for i in range(steps + 1):
-        x_adv = _pixels(w).requires_grad_(i < steps)
+        bent = w.tanh()
+        x_adv = _pixels(bent).requires_grad_(i < steps)
         with torch.set_grad_enabled(i < steps):
             short, met = judge(rows, model(x_adv))
             push = weight[rows] * short
@@ -122,12 +124,13 @@ def _search(
             break
         (g,) = gradients(push, x_adv)  # of the margin alone, so that a network without a gradient is noticed
         move = x_adv.detach() - start
-        loss = move.square().flatten(1).sum(1) + push.detach()
-        g = (2 * move + g) * (1 - w.tanh().square()) / 2
-        mean, square = SLOW * mean + (1 - SLOW) * g, SLOWER * square + (1 - SLOWER) * g.square()
-        root = (square / (1 - SLOWER ** (i + 1))).sqrt()
-        w = w - rate * (1 - i / steps) * (mean / (1 - SLOW ** (i + 1))) / (root + TINY)
+        g = torch.add(g, move, alpha=2).mul_(bent.square_().neg_().add_(1).div_(2))
+        mean.mul_(SLOW).add_(g, alpha=1 - SLOW)
+        square.mul_(SLOWER).addcmul_(g, g, value=1 - SLOWER)
+        root = (square / (1 - SLOWER ** (i + 1))).sqrt_().add_(TINY)
+        w.addcdiv_(mean, root, value=-rate * (1 - i / steps) / (1 - SLOW ** (i + 1)))
         if i and i % max(steps // 10, PATIENCE) == 0:
+            loss = move.square().flatten(1).sum(1) + push.detach()
             on = loss <= WORTH * before[rows]
             before[rows] = loss
             rows, w, start, mean, square = rows[on], w[on], start[on], mean[on], square[on]
@@ -137,5 +140,6 @@ def _search(
     return fooled
 
 
-def _pixels(w: Tensor) -> Tensor:
-    return (w.tanh() + 1) / 2
+def _pixels(bent: Tensor) -> Tensor:
+    """Pixels of tanh(w)."""
+    return (bent + 1) / 2

@@ -20,7 +20,7 @@ WASTE = 0.4  # queries are tried ahead as long as about a fifth of them, half of
 DRAWN = 100  # queries for which random numbers are drawn at a time
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # after which of 10000 queries the share p is halved
 
-# versions (n, C, *S) of the pictures (n,), from the best ones so far, which are used up, and their plans (n, k)
+# versions (n, C, *S) of the pictures (n,), from the best ones so far and their plans (n, k)
 Change = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -51,6 +51,10 @@ def square(
         rescale: halve p after these shares of the queries; otherwise after these numbers of queries.
         norm: norm of the budget, linf or l2.
 
+    Every picture has squares of its own, and the look at the first version counts as a query, as in the authors'
+    program of 2020; that in AutoAttack draws one square for all pictures of a batch.  As in algorithm 2, and unlike in
+    that program, a colour that stands there already is not drawn again: its query is paid for and changes nothing.
+
     Source: Andriushchenko et al. 2020, algorithms 1 to 3.
 
     One pixel is its own square, set to 0.25 or 0.75; the goal is met at the lower:
@@ -77,7 +81,7 @@ def square(
         ahead = max(1, min(at_once() // rows.numel(), int(WASTE / rate)))
         of, nth, plan = plans.next(rows, left.index_select(0, rows).clamp_max_(ahead))
         stood = best.index_select(0, of)
-        new = change(of, stood.clone(), plan)
+        new = change(of, stood, plan)
         same = stood.sub_(new).flatten(1).abs_().amax(1) == 0  # as where a square has the colour that stood there
         before = low.index_select(0, of)
         loss, meets, asked = box.ask_until_better(new, of, nth, before, known=same)
@@ -115,11 +119,11 @@ class _Plans:
         if bool((at == DRAWN).any()):
             self._draw(rows[at == DRAWN])
             at = self.at.index_select(0, rows)
-        nth = torch.arange(int(count.max()), device=rows.device)
-        which, nth = (nth < torch.minimum(count, DRAWN - at)[:, None]).nonzero(as_tuple=True)
-        of = rows.index_select(0, which)
-        place = of * DRAWN + at.index_select(0, which) + nth
-        return of, nth + 1, self.values.flatten(0, 1).index_select(0, place)
+        count = torch.minimum(count, DRAWN - at)
+        which = torch.repeat_interleave(count)
+        nth = torch.arange(len(which), device=rows.device) - (count.cumsum(0) - count).index_select(0, which)
+        place = (rows * DRAWN + at).index_select(0, which) + nth
+        return rows.index_select(0, which), nth + 1, self.values.flatten(0, 1).index_select(0, place)
 
     def _draw(self, rows: Tensor) -> None:
         self.at[rows] = 0
@@ -161,7 +165,7 @@ def _stripes(x: Tensor, eps: float, rows: Tensor) -> Tensor:
     """Add +-eps to each picture, drawn for each place of the last axis and the same along the other axes."""
     axes = x.dim() - 3
     u = rng.uniform(x[(slice(None), slice(None), *[slice(1)] * axes)], rows)
-    return (x + eps * _signs(u)).clamp(0, 1)
+    return _nearest_within(x + eps * _signs(u), x, eps)
 
 
 def _painter(x: Tensor, eps: float) -> Change:
@@ -170,16 +174,22 @@ def _painter(x: Tensor, eps: float) -> Change:
     plan (n, k): for each axis where the square is along it, and for each channel whether x - eps stands there, 1 or 0.
     """
     axes, channels = x.dim() - 2, torch.arange(x.shape[1], device=x.device)
-    colours = torch.stack([(x + eps).clamp_(0, 1), (x - eps).clamp_(0, 1)], 2).flatten(0, 2)
+    colours = torch.stack([_nearest_within(x + eps, x, eps), _nearest_within(x - eps, x, eps)], 2).flatten(0, 2)
 
     def paint(of: Tensor, best: Tensor, plan: Tensor) -> Tensor:
         *along, lower = torch.split(plan, [*x.shape[2:], x.shape[1]], 1)
         masks = [m.view(len(of), 1, *[m.shape[1] if b == a else 1 for b in range(axes)]) for a, m in enumerate(along)]
         which = (of[:, None] * len(channels) + channels) * 2 + lower.long()
         colour = colours.index_select(0, which.flatten()).view_as(best)
-        return best.lerp_(colour, reduce(torch.mul, masks))  # exact for 1 and 0
+        return best.lerp(colour, reduce(torch.mul, masks))  # exact for 1 and 0
 
     return paint
+
+
+def _nearest_within(z: Tensor, x: Tensor, eps: float) -> Tensor:
+    """What z (B, C, *S), eps away from x, is next to among numbers that are in [0, 1] and no farther than eps."""
+    z = z.clamp_(0, 1)
+    return torch.where((z - x).abs() > eps, torch.nextafter(z, x), z)
 
 
 def _tiles(x: Tensor, eps: float, rows: Tensor) -> Tensor:

@@ -180,8 +180,9 @@ class BlackBox:
             asked = torch.ones_like(met)
         else:
             asked = _until_first((loss < v.low) | met, v.nth)
-            passes.note(int(asked.sum()))
-            if not bool(asked.all()):
+            paid_for = int(asked.sum())
+            passes.note(paid_for)
+            if paid_for < len(asked):
                 loss, met = loss.masked_fill(~asked, torch.inf), met & asked
                 height = height.masked_fill(~(asked if new is v else asked.index_select(0, which)), 0)
         self._largest.scatter_reduce_(0, new.of, height, "amax")
@@ -198,17 +199,22 @@ class BlackBox:
         out = self._outputs(sent, every=v.low is None)
         height = out.flatten(1).abs().amax(1)
         value = margin(goal, out) if hasattr(goal, "margin") else None
-        met = surely_met(goal, out, SURE) if value is None else goal.met(out)
-        if value is not None and bool(met.any()):  # it is met where it is met by more than rounding
-            if v.low is None:
-                largest = self._largest.scatter_reduce(0, v.of, height, "amax")[v.of]
-            else:
-                largest = torch.maximum(self._largest.index_select(0, v.of), _highest_so_far(height, v.of, v.nth))
-            met &= value < -SURE * largest
+        if value is None:
+            met = surely_met(goal, out, SURE)
+        elif bool((value < 0).any()):  # it is met where it is met by more than rounding
+            met = goal.met(out) & (value < -SURE * self._largest_until(v, height))
+        else:
+            met = torch.zeros_like(value, dtype=torch.bool)
         if label:
             return torch.full_like(height, torch.inf), met, height
         loss = value if self.access == "logits" and value is not None else margin(goal, self._answer(out))
         return loss, met, height
+
+    def _largest_until(self, v: _Versions, height: Tensor) -> Tensor:
+        """The largest output of each version's picture until then, its own, height (n,), included."""
+        if v.low is None:
+            return self._largest.scatter_reduce(0, v.of, height, "amax")[v.of]
+        return torch.maximum(self._largest.index_select(0, v.of), _highest_so_far(height, v.of, v.nth))
 
     def _outputs(self, sent: Tensor, *, every: bool) -> Tensor:
         """Outputs (n, ...) of versions sent, as many at a time as suit the network; every: all of them are counted."""
