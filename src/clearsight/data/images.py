@@ -192,6 +192,15 @@ def picture_size(path: str | Path | InMemory) -> tuple[int, int]:
         return (image.height, image.width) if turned else (image.width, image.height)
 
 
+def stored_size(path: str | Path | InMemory) -> tuple[int, int]:
+    """(width, height) as the head of a picture file states them, not turned.  Refused as in `open_picture`.
+
+    Nothing is decoded, as `picture_size` does to a PNG: it looks for its EXIF.
+    """
+    with _open_image(path if isinstance(path, InMemory) else Path(path), "size") as (image, _):
+        return image.width, image.height
+
+
 def notes(image: Image.Image) -> tuple[str, ...]:
     """What `open_picture` did: "turned as its EXIF says", "first frame of several", "transparency laid on white"..."""
     return tuple(image.info.get("notes", ()))

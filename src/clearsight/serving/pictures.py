@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from clearsight.core.preprocess import Preprocess
-from clearsight.data.images import TooLarge, notes, open_picture, picture_size, to_bytes
+from clearsight.data.images import TooLarge, notes, open_picture, stored_size, to_bytes
 from clearsight.data.in_memory import InMemory
 from clearsight.errors import Refused
 from clearsight.serving.backend import Bytes
@@ -35,12 +35,12 @@ class Sent:
 
 
 def checked_size(content: bytes, most_pixels: int) -> tuple[int, int]:
-    """(width, height) of a picture file, from its head: nothing is decoded.
+    """(width, height) as the head of a picture file states them: nothing is decoded.
 
     Refused: what is no picture, and pictures of more pixels.
     """
     try:
-        width, height = picture_size(InMemory(content))
+        width, height = stored_size(InMemory(content))
     except TooLarge as e:
         raise Problem(413, f"the picture is {e}", f"send at most {most_pixels / 1e6:g} million") from e
     except Refused as e:
