@@ -142,25 +142,6 @@ def test_what_may_take_long_is_handed_over(monkeypatch, what):
     assert model.threads[2].startswith("clearsight-read")
 
 
-def test_two_that_come_together_keep_nobody_waiting():
-    async def ask() -> None:
-        async with client_of(service) as client:
-            await client.post("/predict", content=JPEG)
-            model.go_on.clear()
-            both = [asyncio.create_task(client.post("/predict", content=JPEG)) for _ in range(2)]
-            while len(model.threads) < 2:
-                await asyncio.sleep(0.001)
-            assert (await client.get("/v2/health/live")).status_code == 200
-            assert not any(one.done() for one in both)
-            model.go_on.set()
-            assert [(await one).status_code for one in both] == [200, 200]
-
-    model = Watched()
-    service = Service(model.backend())
-    asyncio.run(asyncio.wait_for(ask(), 20))
-    service.close()
-
-
 def test_who_waited_for_the_loop_waits_once(monkeypatch):
     monkeypatch.setattr(alone, "QUIET_SECONDS", 60.0)
     model = Watched()
@@ -186,15 +167,31 @@ def test_who_waited_for_the_loop_waits_once(monkeypatch):
 
 def test_requests_that_met_are_forgotten(monkeypatch):
     monkeypatch.setattr(alone, "QUIET_SECONDS", 0.01)
-    met = alone.Alone()
-    met.note(0.001)
-    for _ in range(2):
-        met.enter()
-    assert not asyncio.run(met.may_keep_the_loop())
-    met.leave()
-    assert not asyncio.run(met.may_keep_the_loop())
+    there = alone.Alone()
+    there.note(0.001)
+    for client in "ab":
+        there.enter(client)
+    assert not there.may_keep_the_loop
+    there.leave()
+    assert not there.may_keep_the_loop
     time.sleep(0.02)
-    assert asyncio.run(met.may_keep_the_loop())
+    assert there.may_keep_the_loop
+
+
+@pytest.mark.parametrize(
+    ("client", "turns", "met"), [("a", 0, False), ("b", 0, True), (None, 0, True), ("b", 4, False)]
+)
+def test_only_who_waited_for_the_loop_has_met(client, turns, met):
+    async def enter() -> None:
+        there.kept_the_loop("a")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        there.enter(client)
+
+    there = alone.Alone()
+    there.note(0.001)
+    asyncio.run(enter())
+    assert there.may_keep_the_loop != met
 
 
 @pytest.mark.parametrize(("content", "status"), [(JPEG[:300], 400), (OTHERS["pixels"], 413)])

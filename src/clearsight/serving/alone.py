@@ -28,11 +28,14 @@ class Alone:
         self.inside = 0
         self._met = float("-inf")
         self._took: deque[float] = deque(maxlen=LAST)
+        self._kept_for: object = None  # the client for whom the loop was kept just now
+        self._turns = 0
 
-    def enter(self) -> None:
-        """A request of any kind has come."""
+    def enter(self, client: object) -> None:
+        """A request of any kind has come.  client: its connection's address, None where that is not known."""
         self.inside += 1
-        if self.inside > 1:
+        waited = self._turns and (client is None or client != self._kept_for)
+        if self.inside > 1 or waited:
             self._met = time.monotonic()
 
     def leave(self) -> None:
@@ -43,19 +46,29 @@ class Alone:
         """Remember how long one picture took to be read and run, in whatever thread."""
         self._took.append(seconds)
 
-    async def may_keep_the_loop(self) -> bool:
+    @property
+    def may_keep_the_loop(self) -> bool:
         """Whether the request that asks is the only one, and such requests have been short.
 
         No request met another within the last 100 milliseconds; each of the last 8 pictures took at most 20.
         """
-        await asyncio.sleep(0)  # those that arrived at the same moment enter first
         quiet = self.inside == 1 and time.monotonic() - self._met > QUIET_SECONDS
         return quiet and bool(self._took) and max(self._took) <= MOST_SECONDS
 
-    async def let_others_in(self) -> None:
-        """After the loop was kept: whoever had to wait for it enters now, so that requests have met."""
-        for _ in range(_ARRIVAL):
-            await asyncio.sleep(0)
+    def kept_the_loop(self, client: object) -> None:
+        """The loop was kept for a client: requests of others that enter in its next turns had to wait, and have met it.
+
+        Of the same connection they come after the answer.
+        """
+        self._kept_for = client
+        if not self._turns:
+            asyncio.get_running_loop().call_soon(self._turn)
+        self._turns = _ARRIVAL
+
+    def _turn(self) -> None:
+        self._turns -= 1
+        if self._turns:
+            asyncio.get_running_loop().call_soon(self._turn)
 
 
 def is_short(content: bytes) -> bool:

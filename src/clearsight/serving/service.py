@@ -34,10 +34,11 @@ from clearsight.serving.settings import Settings, check_hidden
 
 @dataclass(frozen=True)
 class Visit:
-    """One request: its key (None where nobody needs one), and the facts of it that are logged."""
+    """One request: its key (None where nobody needs one), the facts of it that are logged, and its client's address."""
 
     key: Key | None
     facts: dict[str, Any]
+    client: object = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Service:
         if key is not None:
             facts["key"] = key.name
         self.gate.take(key, "requests", 1)
-        return Visit(key, facts)
+        return Visit(key, facts, request.scope.get("client"))
 
     async def body(self, visit: Visit, request: Request) -> bytes:
         """The body of a request, charged as soon as its length is known.  Refused: as in `bodies`."""
@@ -152,11 +153,11 @@ class Service:
             return Read(pictures, answers)
 
         with self._batcher.coming() as run_at_once:
-            sizes = look() if short and await self.alone.may_keep_the_loop() else []
+            sizes = look() if short and self.alone.may_keep_the_loop else []
             if not sizes or not is_small(sizes[0]):
                 return await asyncio.get_running_loop().run_in_executor(self._readers, work, sizes)
             read = work(sizes)
-            await self.alone.let_others_in()
+            self.alone.kept_the_loop(visit.client)
             return read
 
     async def resize(self, visit: Visit, pictures: Sequence[np.ndarray[Any, Any]], *, ask: bool) -> Read:

@@ -46,7 +46,7 @@ class Watch:
                 message["headers"] = [*message["headers"], (b"x-request-id", name.encode())]
             await send(message)
 
-        self._alone.enter()
+        self._alone.enter(scope.get("client"))
         try:
             if self._alone.inside > self._most:
                 await _busy(self._most, send_and_note)
