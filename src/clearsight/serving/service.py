@@ -17,7 +17,7 @@ from fastapi import Request
 
 from clearsight.errors import Refused
 from clearsight.runner.results import Explanation
-from clearsight.serving.alone import Alone, is_short, is_small
+from clearsight.serving.alone import Alone, is_short
 from clearsight.serving.backend import Answers, Backend, Bytes
 from clearsight.serving.batcher import Batcher, Timed
 from clearsight.serving.bodies import body_of, stated_length
@@ -138,25 +138,24 @@ class Service:
         short = ask and len(contents) == 1 and is_short(contents[0])
         preprocess, most_pixels = self.backend.preprocess, self.settings.most_pixels
 
-        def look() -> list[tuple[int, int]]:
-            sizes = each(contents, lambda content: checked_size(content, most_pixels))
-            self._charge_pixels(visit, sizes)
-            return sizes
+        def decode() -> list[Sent]:
+            if len(contents) == 1:  # its head is read once
+                return [decoded(contents[0], preprocess, most_pixels, lambda size: self._charge_pixels(visit, [size]))]
+            self._charge_pixels(visit, each(contents, lambda content: checked_size(content, most_pixels)))
+            return each(contents, lambda content: decoded(content, preprocess, most_pixels))
 
-        def work(sizes: list[tuple[int, int]]) -> Read:
+        def work() -> Read:
             began = time.perf_counter()
-            sizes = sizes or look()
-            pictures = each(contents, lambda content: decoded(content, preprocess))
+            pictures = decode()
             answers = run_at_once(_stacked(pictures)) if ask else None
-            if short and answers is not None and is_small(sizes[0]):
+            if short and answers is not None:
                 self.alone.note(time.perf_counter() - began)
             return Read(pictures, answers)
 
         with self._batcher.coming() as run_at_once:
-            sizes = look() if short and self.alone.may_keep_the_loop else []
-            if not sizes or not is_small(sizes[0]):
-                return await asyncio.get_running_loop().run_in_executor(self._readers, work, sizes)
-            read = work(sizes)
+            if not (short and self.alone.may_keep_the_loop):
+                return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+            read = work()
             self.alone.kept_the_loop(visit.client)
             return read
 
