@@ -1,7 +1,7 @@
 """Whether the thread of the event loop may work on a picture itself, while everybody else waits for it.
 
-To hand a request to another thread and back takes an eighth of the time of a short one.  So a picture is read and run
-where its request came in, if nobody else is there and if that takes at most 20 milliseconds.
+To hand a request to another thread and back takes a good part of the time of a short one.  So a picture is read and run
+where its request came in, if nobody else is there and if the last ones took at most 20 milliseconds.
 """
 
 from __future__ import annotations

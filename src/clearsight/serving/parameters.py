@@ -16,7 +16,7 @@ class RouteWithDefaults(APIRoute):
     """A route that takes a request, and parameters that all have defaults.
 
     Where nothing stands behind the question mark its function is called with the request alone: to look for what is not
-    there takes FastAPI 0.1 to 0.4 milliseconds.
+    there takes FastAPI longer than all else that a route does.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
