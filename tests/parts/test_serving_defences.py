@@ -48,7 +48,7 @@ def test_all_routes_round():
     "order", [["reverse-sigmoid", "rounding(digits=1)"], ["rounding(digits=1)", "reverse-sigmoid"]]
 )
 def test_defences_are_applied_in_their_order(order):
-    sent = decoded(PNG, BACKEND.preprocess)
+    sent = decoded(PNG, BACKEND.preprocess, 10_000)
     p = torch.from_numpy(BACKEND.run(sent.pixels[None]).values)
     right = answer(answer_defences(order), Account(), of_bytes(torch.from_numpy(sent.pixels))[None], p)[0]
     other = answer(answer_defences(order[::-1]), Account(), of_bytes(torch.from_numpy(sent.pixels))[None], p)[0]

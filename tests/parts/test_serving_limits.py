@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL.ImageFile import ImageFile
 
 from clearsight.core.catalogue import parse
 from clearsight.errors import Refused
@@ -23,7 +24,7 @@ from clearsight.serving.explanations import Explaining
 from clearsight.serving.gate import Gate
 from clearsight.serving.keys import Key, digest, new_key, read_keys, read_limit, read_limits
 from clearsight.serving.ledger import Ledger
-from clearsight.serving.pictures import decoded
+from clearsight.serving.pictures import checked_size, decoded
 from clearsight.serving.problems import Problem
 from clearsight.serving.serve import gate_of
 from clearsight.serving.service import Service
@@ -378,7 +379,7 @@ def test_an_explanation_that_takes_too_long_is_given_up():
 
 def test_no_more_passes_are_run_when_the_time_is_over():
     explaining = Explaining(torch_backend(pooled_model()), 20.0)
-    sent = decoded(PNG, pooled_model().preprocess)
+    sent = decoded(PNG, pooled_model().preprocess, 10_000)
 
     async def ask() -> None:
         await explaining.explain(sent.pixels, parse("rise(masks=1000000)", "explainers"), None)
@@ -400,3 +401,15 @@ def test_more_requests_than_may_wait_are_told_to_come_again():
         slow.sendall(b"]}")
         assert slow.recv(10000).startswith(b"HTTP/1.1 200 OK")
         assert httpx.post(f"{address}/predict", content=PNG).status_code == 200
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF"])
+@pytest.mark.parametrize("read", [checked_size, lambda file, most: decoded(file, pooled_model().preprocess, most)])
+def test_a_picture_that_is_too_large_is_refused_before_it_is_decoded(monkeypatch, form, read):
+    loaded = []
+    load = ImageFile.load
+    monkeypatch.setattr(ImageFile, "load", lambda self: loaded.append(self) or load(self))
+    with pytest.raises(Problem, match="40 x 30 pixels") as refused:
+        read(as_file(picture(), form), 1000)
+    assert refused.value.status == 413
+    assert not loaded

@@ -12,7 +12,7 @@ import stat
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -97,7 +97,7 @@ class TooLarge(Refused):
     """A picture of more pixels than are ever decoded."""
 
 
-def open_picture(path: str | Path | InMemory) -> Image.Image:
+def open_picture(path: str | Path | InMemory, check: Callable[[tuple[int, int]], object] | None = None) -> Image.Image:
     """The picture in a file, in mode "RGB" or "L" with 8 bits, turned as its EXIF says; `notes` tells what was done.
 
     Values of other depths than 8 bits are scaled from the white that the file states to 255 and rounded (16 bits are
@@ -105,8 +105,9 @@ def open_picture(path: str | Path | InMemory) -> Image.Image:
     the first frame is shown; the content decides, not the name.  Never hangs or warns.  path: the file, or one
     held in memory.  Raises Refused with the reason alone ("truncated"), since the caller knows which file
     it was; so too where the file does not state what is white or which of its bands are the colours.
+    check: called with (width, height) as the head of the file states them, before anything is decoded; may refuse.
     """
-    with _open_image(path if isinstance(path, InMemory) else Path(path), "picture") as (image, done):
+    with _open_image(path if isinstance(path, InMemory) else Path(path), "picture", check) as (image, done):
         return eight_bit(image, done)
 
 
@@ -190,6 +191,15 @@ def picture_size(path: str | Path | InMemory) -> tuple[int, int]:
     with _open_image(path if isinstance(path, InMemory) else Path(path), "size") as (image, _):
         turned = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)  # Pillow turns a TIFF by itself
         return (image.height, image.width) if turned else (image.width, image.height)
+
+
+def stored_size(path: str | Path | InMemory) -> tuple[int, int]:
+    """(width, height) as the head of a picture file states them, not turned.  Refused as in `open_picture`.
+
+    Nothing is decoded, as `picture_size` does to a PNG: it looks for its EXIF.
+    """
+    with _open_image(path if isinstance(path, InMemory) else Path(path), "size") as (image, _):
+        return image.width, image.height
 
 
 def notes(image: Image.Image) -> tuple[str, ...]:
@@ -319,7 +329,9 @@ def _geometry(image_size: tuple[int, int], preprocess: Preprocess) -> tuple[int,
 
 @contextmanager
 def _open_image(
-    path: Path | InMemory, want: Literal["picture", "mask", "size"]
+    path: Path | InMemory,
+    want: Literal["picture", "mask", "size"],
+    check: Callable[[tuple[int, int]], object] | None = None,
 ) -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
     """A picture whose file is open, decoded and turned, with what was done; every failure is Refused."""
     if isinstance(path, Path):
@@ -337,6 +349,8 @@ def _open_image(
                 file.seek(0)
                 with Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
                     _check_size(image)
+                    if check is not None:
+                        check(image.size)
                     if want != "size" and image.format == "PNG":
                         _verify_png(path)
                     yield (image, ()) if want == "size" else _decode(image, path, tags, want == "mask")

@@ -34,7 +34,7 @@ def build_app(service: Service, write: Write | None = None) -> ASGIApp:
         write: takes each line of the log; None for no log.
     """
     app = api_of(service)
-    return Watch(app, service.measures, write, service.settings.waiting)
+    return Watch(app, service.measures, write, service.settings.waiting, service.alone)
 
 
 def api_of(service: Service) -> FastAPI:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from clearsight.core.preprocess import Preprocess
-from clearsight.data.images import TooLarge, notes, open_picture, picture_size, to_bytes
+from clearsight.data.images import TooLarge, notes, open_picture, shown, stored_size
 from clearsight.data.in_memory import InMemory
 from clearsight.errors import Refused
 from clearsight.serving.backend import Bytes
@@ -35,32 +36,42 @@ class Sent:
 
 
 def checked_size(content: bytes, most_pixels: int) -> tuple[int, int]:
-    """(width, height) of a picture file, from its head: nothing is decoded.
+    """(width, height) as the head of a picture file states them: nothing is decoded.
 
     Refused: what is no picture, and pictures of more pixels.
     """
-    try:
-        width, height = picture_size(InMemory(content))
-    except TooLarge as e:
-        raise Problem(413, f"the picture is {e}", f"send at most {most_pixels / 1e6:g} million") from e
-    except Refused as e:
-        raise _unreadable(e) from e
+    with _told(most_pixels):
+        size = stored_size(InMemory(content))
+        check_pixels(size, most_pixels)
+        return size
+
+
+def check_pixels(size: tuple[int, int], most_pixels: int) -> None:
+    """Refuse a picture (width, height) of more pixels."""
+    width, height = size
     if width * height > most_pixels:
         what = f"the picture has {width} x {height} pixels"
         raise Problem(413, what, f"send at most {most_pixels / 1e6:g} million")
-    return width, height
 
 
-def decoded(content: bytes, preprocess: Preprocess) -> Sent:
+def decoded(
+    content: bytes, preprocess: Preprocess, most_pixels: int, check: Callable[[tuple[int, int]], object] | None = None
+) -> Sent:
     """A picture file, decoded, turned, resized and cut as `clearsight.pixels` does.
 
-    Refused: what cannot be decoded.
+    check: called with (width, height) as the head of the file states them, before anything is decoded; may refuse.
+
+    Refused: what cannot be decoded, and pictures of more pixels.
     """
-    try:
-        image = open_picture(InMemory(content))
-        return Sent(to_bytes(image, preprocess).numpy(), image.size, notes(image))
-    except Refused as e:
-        raise _unreadable(e) from e
+
+    def look(size: tuple[int, int]) -> None:
+        check_pixels(size, most_pixels)
+        if check is not None:
+            check(size)
+
+    with _told(most_pixels):
+        image = open_picture(InMemory(content), look)
+        return Sent(_bytes_of(image, preprocess), image.size, notes(image))
 
 
 def from_array(values: Bytes, preprocess: Preprocess) -> Sent:
@@ -70,9 +81,15 @@ def from_array(values: Bytes, preprocess: Preprocess) -> Sent:
         raise Problem(400, f"a picture of shape {values.shape}", "send (height, width, 3) or (height, width, 1)")
     try:
         image = Image.fromarray(np.ascontiguousarray(values))
-        return Sent(to_bytes(image, preprocess).numpy(), image.size, ())
+        return Sent(_bytes_of(image, preprocess), image.size, ())
     except Refused as e:
         raise Problem(400, str(e)) from e
+
+
+def _bytes_of(image: Image.Image, preprocess: Preprocess) -> Bytes:
+    """(C, H, W): the values of `clearsight.data.images.to_bytes`, which takes 0.1 milliseconds more through torch."""
+    values = np.array(shown(image, preprocess))
+    return values.transpose(2, 0, 1) if values.ndim == 3 else values[None]
 
 
 def of_base64(text: object) -> bytes:
@@ -106,7 +123,15 @@ def each(contents: Sequence[_In], read: Callable[[_In], _Out]) -> list[_Out]:
     return sent
 
 
-def _unreadable(e: Refused) -> Problem:
-    return Problem(
-        400, f"the picture cannot be read ({e})", "send a whole JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file"
-    )
+@contextmanager
+def _told(most_pixels: int) -> Iterator[None]:
+    """Inside, what a file is refused for becomes a problem of the request."""
+    try:
+        yield
+    except Problem:
+        raise
+    except TooLarge as e:
+        raise Problem(413, f"the picture is {e}", f"send at most {most_pixels / 1e6:g} million") from e
+    except Refused as e:
+        fix = "send a whole JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file"
+        raise Problem(400, f"the picture cannot be read ({e})", fix) from e

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from clearsight.internals.layers import enlarge
 from clearsight.serving import openapi
 from clearsight.serving.bodies import picture_in
-from clearsight.serving.parameters import check_parameters
+from clearsight.serving.parameters import RouteWithDefaults, check_parameters
 from clearsight.serving.pictures import Sent
 from clearsight.serving.problems import Problem
 from clearsight.serving.service import Read, Service, Visit
@@ -36,7 +36,7 @@ Explainer = Annotated[
 
 def picture_routes(service: Service) -> APIRouter:
     """The routes of a served model."""
-    router = APIRouter(tags=["pictures"])
+    router = APIRouter(tags=["pictures"], route_class=RouteWithDefaults)
     for add in (_add_predict, _add_explain, _add_embed):
         add(router, service)
     return router

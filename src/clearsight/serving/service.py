@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from fastapi import Request
 
 from clearsight.errors import Refused
 from clearsight.runner.results import Explanation
+from clearsight.serving.alone import Alone, is_short
 from clearsight.serving.backend import Answers, Backend, Bytes
 from clearsight.serving.batcher import Batcher, Timed
 from clearsight.serving.bodies import body_of, stated_length
@@ -32,10 +34,11 @@ from clearsight.serving.settings import Settings, check_hidden
 
 @dataclass(frozen=True)
 class Visit:
-    """One request: its key (None where nobody needs one), and the facts of it that are logged."""
+    """One request: its key (None where nobody needs one), the facts of it that are logged, and its client's address."""
 
     key: Key | None
     facts: dict[str, Any]
+    client: object = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Service:
         self.settings = settings or Settings()
         self.gate = gate or Gate()
         self.reference = reference
+        self.alone = Alone()
         self.measures = Measures(backend, lambda: self._batcher.waiting, reference)
         self._batcher = Batcher(
             backend.run,
@@ -108,7 +112,7 @@ class Service:
         if key is not None:
             facts["key"] = key.name
         self.gate.take(key, "requests", 1)
-        return Visit(key, facts)
+        return Visit(key, facts, request.scope.get("client"))
 
     async def body(self, visit: Visit, request: Request) -> bytes:
         """The body of a request, charged as soon as its length is known.  Refused: as in `bodies`."""
@@ -124,29 +128,49 @@ class Service:
     async def read(self, visit: Visit, contents: Sequence[bytes], *, ask: bool) -> Read:
         """Picture files -> pixels.  The size of each is looked at, and charged, before anything is decoded.
 
+        A short picture beside which nobody else is there is worked on in the thread of the event loop, see `alone`; all
+        others in threads that read.
+
         ask: whether the model will be asked about them, which is done at once where nothing else is under way.
         """
-
-        def size(content: bytes) -> tuple[int, int]:
-            return checked_size(content, self.settings.most_pixels)
-
-        def work() -> list[Sent]:
-            sizes = each(contents, size)
-            self._charge_pixels(visit, sizes)
-            return each(contents, lambda content: decoded(content, self.backend.preprocess))
-
         self._check_count(len(contents))
-        return await self._read_in_thread(visit, work, ask)
+        ask = ask and not self.gate.takes_turns(visit.key)
+        short = ask and len(contents) == 1 and is_short(contents[0])
+        preprocess, most_pixels = self.backend.preprocess, self.settings.most_pixels
+
+        def decode() -> list[Sent]:
+            if len(contents) == 1:  # its head is read once
+                return [decoded(contents[0], preprocess, most_pixels, lambda size: self._charge_pixels(visit, [size]))]
+            self._charge_pixels(visit, each(contents, lambda content: checked_size(content, most_pixels)))
+            return each(contents, lambda content: decoded(content, preprocess, most_pixels))
+
+        def work() -> Read:
+            began = time.perf_counter()
+            pictures = decode()
+            answers = run_at_once(_stacked(pictures)) if ask else None
+            if short and answers is not None:
+                self.alone.note(time.perf_counter() - began)
+            return Read(pictures, answers)
+
+        with self._batcher.coming() as run_at_once:
+            if not (short and self.alone.may_keep_the_loop):
+                return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+            read = work()
+            self.alone.kept_the_loop(visit.client)
+            return read
 
     async def resize(self, visit: Visit, pictures: Sequence[np.ndarray[Any, Any]], *, ask: bool) -> Read:
-        """Decoded pixels (H, W, C) uint8 -> pixels as the model takes them.  ask: as in `read`."""
-
-        def work() -> list[Sent]:
-            self._charge_pixels(visit, [(p.shape[1], p.shape[0]) for p in pictures if p.ndim > 1])
-            return each(pictures, lambda picture: from_array(picture, self.backend.preprocess))
-
+        """Decoded pixels (H, W, C) uint8 -> pixels as the model takes them, in a thread.  ask: as in `read`."""
         self._check_count(len(pictures))
-        return await self._read_in_thread(visit, work, ask)
+        ask = ask and not self.gate.takes_turns(visit.key)
+
+        def work() -> Read:
+            self._charge_pixels(visit, [(p.shape[1], p.shape[0]) for p in pictures if p.ndim > 1])
+            resized = each(pictures, lambda picture: from_array(picture, self.backend.preprocess))
+            return Read(resized, run_at_once(_stacked(resized)) if ask else None)
+
+        with self._batcher.coming() as run_at_once:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     async def answer(self, visit: Visit, read: Read) -> Answers:
         """What the model says of pictures, a row for each."""
@@ -222,16 +246,6 @@ class Service:
             raise Problem(400, "the request holds no picture", "send at least one")
         if n > self.settings.most_rows:
             raise Problem(413, f"{n} pictures in one request", f"send at most {self.settings.most_rows}")
-
-    async def _read_in_thread(self, visit: Visit, work: Callable[[], list[Sent]], ask: bool) -> Read:
-        with self._batcher.coming() as run_at_once:
-
-            def read() -> Read:
-                pictures = work()
-                at_once = ask and not self.gate.takes_turns(visit.key)
-                return Read(pictures, run_at_once(_stacked(pictures)) if at_once else None)
-
-            return await asyncio.get_running_loop().run_in_executor(self._readers, read)
 
 
 def _stacked(pictures: Sequence[Sent]) -> Bytes:

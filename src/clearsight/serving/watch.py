@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from clearsight.serving.alone import Alone
 from clearsight.serving.measures import Measures
 from clearsight.serving.problems import try_again
 
@@ -25,11 +26,11 @@ class Watch:
         measures: what is counted.
         write: takes the line; None writes nothing.
         most: maximum number of requests at once; more are told to come again.
+        alone: learns who is there.
     """
 
-    def __init__(self, app: ASGIApp, measures: Measures, write: Write | None, most: int) -> None:
-        self._app, self._measures, self._write, self._most = app, measures, write, most
-        self._inside = 0
+    def __init__(self, app: ASGIApp, measures: Measures, write: Write | None, most: int, alone: Alone) -> None:
+        self._app, self._measures, self._write, self._most, self._alone = app, measures, write, most, alone
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,14 +46,14 @@ class Watch:
                 message["headers"] = [*message["headers"], (b"x-request-id", name.encode())]
             await send(message)
 
-        self._inside += 1
+        self._alone.enter(scope.get("client"))
         try:
-            if self._inside > self._most:
+            if self._alone.inside > self._most:
                 await _busy(self._most, send_and_note)
             else:
                 await self._app(scope, receive, send_and_note)
         finally:
-            self._inside -= 1
+            self._alone.leave()
             self._note(scope, name, status, time.perf_counter() - began, facts)
 
     def _note(self, scope: Scope, name: str, status: int, seconds: float, facts: dict[str, Any]) -> None:
