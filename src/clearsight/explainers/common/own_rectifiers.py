@@ -92,7 +92,7 @@ def _turned(logits: Tensor, backward: Backward, relus: int) -> Operations | None
 
 def _written(nodes: Iterable[Any]) -> Operations:
     """The operations in an order of their own, each with the numbers of those before it; copies are passed over."""
-    named = [(node, _OURS[node._forward_cls] if _in_python(node) else str(node.name())) for node in nodes]
+    named = [(node, _name(node)) for node in nodes]
     number = {node: i for i, (node, _) in enumerate(n for n in named if n[1] != _COPIES)}
 
     def origin(node: Any) -> Any:
@@ -105,6 +105,12 @@ def _written(nodes: Iterable[Any]) -> Operations:
         for node, name in named
         if name != _COPIES
     )
+
+
+def _name(node: Any) -> str:
+    if _in_python(node):
+        return _OURS[node._forward_cls]
+    return _COPIES if _lies_anew(node) else str(node.name())
 
 
 def _way_back(out: Tensor) -> dict[Any, None]:
@@ -128,6 +134,17 @@ def _may_hide(node: Any) -> bool:
     if _in_python(node):
         return node._forward_cls not in _OURS
     return str(node.name()).startswith(_CUTS)
+
+
+def _lies_anew(node: Any) -> bool:
+    """Whether an operation only says how one value for each channel lies, as pooling of several pictures ends.
+
+    That of one picture may end without it.
+    """
+    if not str(node.name()).startswith("AsStrided"):
+        return False
+    size, stride = node._saved_size, node._saved_stride
+    return len(size) > 2 and set(size[2:]) == {1} and tuple(stride[:2]) == (size[1], 1)
 
 
 def _in_python(node: Any) -> bool:
