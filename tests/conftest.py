@@ -59,6 +59,13 @@ def new_small() -> Callable[[], Classifier]:
     return make
 
 
+@pytest.fixture(autouse=True)
+def warnings_of_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server sets for its whole process ends with its test."""
+    if (images := sys.modules.get("clearsight.data.images")) is not None:
+        monkeypatch.setattr(images, "silent_for_good", False)
+
+
 @pytest.fixture
 def small(new_small: Callable[[], Classifier]) -> Classifier:
     """Such a network of a test's own."""

@@ -310,10 +310,11 @@ CORE = [
         "len(x) == len(first.x)",
         "top_class",
     ),
-    ("core/first_pass.py", "self.known[here] |= sure", "self.known[here] |= True", "top_class"),
+    ("core/first_pass.py", "new = sure & ~", "new = ~", "top_class"),
+    ("core/first_pass.py", "self.known[rows] = True", "pass", "top_class"),
+    ("runner/top_class.py", "unknown &= torch", "unknown & torch", "top_class"),
+    ("runner/top_class.py", "if int(rows.max()) < first.reached:", "if True:", "top_class"),
     ("core/first_pass.py", "self.reached = max(self.reached, at + len(logits))", "pass", "top_class"),
-    ("runner/top_class.py", "if int(own.max()) < first.reached:", "if True:", "top_class"),
-    ("runner/top_class.py", "if int(own.max()) < first.reached:", "if False:", "top_class"),
     ("runner/run.py", "folded_back(model.net):", "nullcontext():", "test_input_convolution"),
     *[
         ("internals/input_convolution.py", old, new, "test_input_convolution")
@@ -335,7 +336,7 @@ CORE = [
         ]
     ],
     ("core/first_pass.py", "or first.net is not net", "", "top_class"),
-    ("runner/top_class.py", "known = first.known[rows]", "known = first.known[rows] & False", "top_class"),
+    ("runner/top_class.py", "if not bool(first.known[rows].all()):", "if True:", "top_class"),
     ("internals/recording.py", "best[:, 0] - best[:, -1] > doubt", "doubt > -1", "top_class"),
     (
         "internals/recording.py",
@@ -345,8 +346,8 @@ CORE = [
     ),
     (
         "runner/top_class.py",
-        "finite(model, first.rows[rows[known]].float().cpu())",
-        "first.rows[rows[known]]",
+        'finite(self.__dict__["_model"], first.rows[rows].float().cpu())',
+        "first.rows[rows]",
         "top_class",
     ),
     ("runner/top_class.py", "with uncounted():", "if True:", "top_class"),

@@ -109,7 +109,7 @@ CORE = [
     ("serving/watch.py", 'getattr(scope.get("route"), "path", "other")', 'scope["path"]', "the_log_is"),
     ("serving/run.py", "if not self.transport.is_closing() and", "if False and", "is_slow"),
     ("data/images.py", "kind = TooLarge if isinstance", "kind = Refused if isinstance", "broken_gets"),
-    ("data/images.py", "    if _silent_for_good:\n", "    if False:\n", "several_pictures_at_a_time"),
+    ("data/images.py", "    if silent_for_good:\n", "    if False:\n", "several_pictures_at_a_time"),
     ("serving/explanations.py", "if time.monotonic() > self.until:", "if False:", "no_more_passes"),
     ("serving/watch.py", "if self._alone.inside > self._most:", "if False:", "come_again"),
 ]

@@ -87,8 +87,11 @@ def test_where_a_recording_leaves_doubt_about_it_the_network_is_asked(counting, 
     torch.testing.assert_close(found.maps, wanted.maps)
 
 
-def test_the_network_is_asked_about_no_other_pictures_than_those_in_doubt(counting):
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_the_network_is_asked_about_no_other_pictures_than_those_in_doubt(counting, monkeypatch, in_parts):
     x = pictures(4)
+    if in_parts:
+        monkeypatch.setattr("clearsight.internals.graph.BYTES", 0)  # one at a time
     with torch.no_grad():
         counting.net.head.weight.zero_()
         counting.net.head.bias[:] = torch.tensor([1.0, 1.0, 0.0, 0.0])
@@ -111,6 +114,19 @@ def test_parts_of_the_pictures_tell_theirs(counting, monkeypatch, method):
     told, wanted = passes(counting, x, method, cs.ClassScore(counting(x).argmax(1)))
     sizes, found = passes(counting, x, method)
     assert sizes == told
+    torch.testing.assert_close(found.maps, wanted.maps)
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["rise(masks=40)", "lime(samples=40)", "partition-shap(samples=40)", "smooth-grad(samples=9)", "xrai(steps=3)"],
+)
+def test_versions_of_a_picture_ask_for_it_once_at_most(counting, method):
+    x = pictures(5)
+    cs.explain(counting, x, method)
+    told, wanted = passes(counting, x, method, cs.ClassScore(counting(x).argmax(1)))
+    sizes, found = passes(counting, x, method)
+    assert sum(sizes) - sum(told) <= 5 and len(sizes) - len(told) <= 1
     torch.testing.assert_close(found.maps, wanted.maps)
 
 

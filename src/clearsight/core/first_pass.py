@@ -28,13 +28,17 @@ class FirstPass:
 
     def take(self, at: int, logits: Tensor, sure: Tensor) -> None:
         """Keep logits (n, K) of the pictures from one on, where they are sure, bool (n,), and not known yet."""
+        here = torch.arange(at, at + len(logits), device=self.x.device)
+        new = sure & ~self.known[here]
+        self.put(here[new], logits[new])
+        self.reached = max(self.reached, at + len(logits))
+
+    def put(self, rows: Tensor, logits: Tensor) -> None:
+        """Keep the logits (n, K) of some of the pictures, rows (n,)."""
         if self.rows is None:
             self.rows = logits.new_zeros((len(self.x), *logits.shape[1:]))
-        here = slice(at, at + len(logits))
-        new = sure & ~self.known[here]
-        self.rows[here][new] = logits[new]
-        self.known[here] |= sure
-        self.reached = max(self.reached, at + len(logits))
+        self.rows[rows] = logits.to(self.rows)
+        self.known[rows] = True
 
 
 _awaited: ContextVar[FirstPass | None] = ContextVar("awaited", default=None)

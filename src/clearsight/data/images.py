@@ -69,7 +69,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_turn.acquire, after_in_parent=_turn.release, after_in_child=_turn.release)
 
 
-_silent_for_good = False
+silent_for_good = False
 
 
 def read_in_threads() -> None:
@@ -77,15 +77,15 @@ def read_in_threads() -> None:
 
     For a process that serves: elsewhere threads take turns, so that the user's warnings stay as they are.
     """
-    global _silent_for_good
+    global silent_for_good
     warnings.filterwarnings("ignore", module=r"PIL\b")
-    _silent_for_good = True
+    silent_for_good = True
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
     """Inside, nothing warns."""
-    if _silent_for_good:
+    if silent_for_good:
         yield
         return
     with _turn, warnings.catch_warnings():

@@ -32,26 +32,25 @@ class TopClass(ClassScore):
         object.__setattr__(self, "of", "logit")
 
     def __getitem__(self, rows: Rows) -> ClassScore:
-        first: FirstPass = self.__dict__["_first"]
-        own: Tensor = self.__dict__["_rows"]
-        if int(own.max()) < first.reached:  # a pass was made over them: they are asked about together, and once
-            return super().__getitem__(rows)
-        return TopClass(self.__dict__["_model"], first, own[rows])
+        return TopClass(self.__dict__["_model"], self.__dict__["_first"], self.__dict__["_rows"][rows])
 
     @cached_property
     def index(self) -> Tensor:
         first: FirstPass = self.__dict__["_first"]
-        model: Model = self.__dict__["_model"]
         rows: Tensor = self.__dict__["_rows"].to(first.x.device)
-        found = torch.zeros(len(rows), dtype=torch.long)
-        known = first.known[rows]
-        if bool(known.any()):
-            assert first.rows is not None
-            found[known.cpu()] = finite(model, first.rows[rows[known]].float().cpu()).argmax(1)
-        if not bool(known.all()):
+        if not bool(first.known[rows].all()):
             with uncounted():
-                found[~known.cpu()] = scores(model, first.x[rows[~known]]).argmax(1)
-        return found
+                self._ask(first, rows)
+        assert first.rows is not None
+        return finite(self.__dict__["_model"], first.rows[rows].float().cpu()).argmax(1)
+
+    def _ask(self, first: FirstPass, rows: Tensor) -> None:
+        """Run what is not known: of pictures of a pass those in doubt, else all that are left, once for all parts."""
+        unknown = ~first.known
+        if int(rows.max()) < first.reached:
+            unknown &= torch.zeros_like(unknown).index_fill(0, rows, True)
+        asked = unknown.nonzero()[:, 0]
+        first.put(asked, scores(self.__dict__["_model"], first.x[asked]))
 
 
 @contextmanager
