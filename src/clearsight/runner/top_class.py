@@ -32,7 +32,10 @@ class TopClass(ClassScore):
         object.__setattr__(self, "of", "logit")
 
     def __getitem__(self, rows: Rows) -> ClassScore:
-        return TopClass(self.__dict__["_model"], self.__dict__["_first"], self.__dict__["_rows"][rows])
+        first: FirstPass = self.__dict__["_first"]
+        if bool(first.known.all()):
+            return super().__getitem__(rows)
+        return TopClass(self.__dict__["_model"], first, self.__dict__["_rows"][rows])
 
     @cached_property
     def index(self) -> Tensor:
