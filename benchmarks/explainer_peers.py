@@ -221,7 +221,7 @@ def with_zennit(task: Task) -> list[Pair]:
     if task.rectified:
         pairs += [
             ("guided-backprop", lambda: relevance(composites.GuidedBackprop())),
-            ("deconvnet", lambda: relevance(composites.Deconvnet())),
+            ("deconvnet", lambda: relevance(composites.DeconvNet())),
         ]
     return pairs
 
