@@ -58,15 +58,21 @@ def not_slow(monkeypatch):
     monkeypatch.setattr(alone, "MOST_SECONDS", 5.0)
 
 
+def note_threads(monkeypatch, handed: list[str]) -> None:
+    """From now on what is handed to a thread is noted."""
+    submit = ThreadPoolExecutor.submit
+
+    def noted_submit(self, *args):
+        handed.append("to a thread")
+        return submit(self, *args)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", noted_submit)
+
+
 @pytest.mark.parametrize("path", ["/predict", "/embed"])
 @pytest.mark.parametrize("file", [PNG, JPEG])
 def test_a_request_alone_is_handed_over_twice_and_a_short_one_never(monkeypatch, path, file):
     handed: list[str] = []
-    submit = ThreadPoolExecutor.submit
-
-    def counted_submit(self, *args):
-        handed.append("to a thread")
-        return submit(self, *args)
 
     async def ask() -> None:
         loop = asyncio.get_running_loop()
@@ -77,7 +83,7 @@ def test_a_request_alone_is_handed_over_twice_and_a_short_one_never(monkeypatch,
             return tell(*args, **options)
 
         monkeypatch.setattr(loop, "call_soon_threadsafe", counted_tell)
-        monkeypatch.setattr(ThreadPoolExecutor, "submit", counted_submit)
+        note_threads(monkeypatch, handed)
         async with client_of(service) as client:
             told = [await client.post(path, content=file) for _ in range(3)]
         assert [answer.status_code for answer in told] == [200] * 3
@@ -128,14 +134,9 @@ OTHERS = {
 @pytest.mark.parametrize("what", [*OTHERS, "slow"])
 def test_what_may_take_long_is_handed_over(monkeypatch, what):
     handed: list[str] = []
-    submit = ThreadPoolExecutor.submit
-
-    def counted_submit(self, *args):
-        handed.append("to a thread")
-        return submit(self, *args)
 
     async def ask() -> None:
-        monkeypatch.setattr(ThreadPoolExecutor, "submit", counted_submit)
+        note_threads(monkeypatch, handed)
         async with client_of(service) as client:
             for content in (JPEG, JPEG, OTHERS.get(what, JPEG)):
                 answer = await client.post("/predict", content=content)

@@ -53,10 +53,11 @@ class Sized:
 class Run:
     """What is known of a run, whatever the weights, where networks that are alike run in just the same way.
 
-    sizes: bytes that each node adds, for one picture.
+    sizes: bytes that each node adds, for one picture.  found: what methods have found of its nodes.
     """
 
     sizes: list[int] = field(default_factory=list)
+    found: dict[Any, Any] = field(default_factory=dict)
 
 
 @dataclass(eq=False)

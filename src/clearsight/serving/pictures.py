@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from clearsight.core.preprocess import Preprocess
-from clearsight.data.images import TooLarge, notes, open_picture, shown, stored_size
+from clearsight.data.images import TooLarge, notes, open_picture, stored_size, to_bytes
 from clearsight.data.in_memory import InMemory
 from clearsight.errors import Refused
 from clearsight.serving.backend import Bytes
@@ -71,7 +71,7 @@ def decoded(
 
     with _told(most_pixels):
         image = open_picture(InMemory(content), look)
-        return Sent(_bytes_of(image, preprocess), image.size, notes(image))
+        return Sent(to_bytes(image, preprocess).numpy(), image.size, notes(image))
 
 
 def from_array(values: Bytes, preprocess: Preprocess) -> Sent:
@@ -81,15 +81,9 @@ def from_array(values: Bytes, preprocess: Preprocess) -> Sent:
         raise Problem(400, f"a picture of shape {values.shape}", "send (height, width, 3) or (height, width, 1)")
     try:
         image = Image.fromarray(np.ascontiguousarray(values))
-        return Sent(_bytes_of(image, preprocess), image.size, ())
+        return Sent(to_bytes(image, preprocess).numpy(), image.size, ())
     except Refused as e:
         raise Problem(400, str(e)) from e
-
-
-def _bytes_of(image: Image.Image, preprocess: Preprocess) -> Bytes:
-    """(C, H, W): the values of `clearsight.data.images.to_bytes`, which takes 0.1 milliseconds more through torch."""
-    values = np.array(shown(image, preprocess))
-    return values.transpose(2, 0, 1) if values.ndim == 3 else values[None]
 
 
 def of_base64(text: object) -> bytes:

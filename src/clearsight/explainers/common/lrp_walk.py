@@ -6,7 +6,6 @@ lrp_rules.py.  What is kept on the way is added up apart, so that the sum can be
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -176,12 +175,9 @@ def _values(model: Model, graph: Graph, x: Tensor, a: Tensor | None) -> Values:
         return graph.follow(behind, {graph.marked: a.to(model.dtype)}, len(x))
 
 
-_found: weakref.WeakKeyDictionary[Graph, dict[Any, Any]] = weakref.WeakKeyDictionary()
-
-
 def _found_once(find: Callable[[Graph], T], graph: Graph) -> T:
-    """What is found of a graph, each time again."""
-    known = _found.setdefault(graph, {})
+    """What is found of the nodes of a graph alone, whatever the weights: once for all networks of its run."""
+    known = graph.run_of.found
     if find not in known:
         known[find] = find(graph)
     result: T = known[find]
