@@ -24,5 +24,6 @@ CORE = [
     ("internals/recording.py", "return graph if self.is_plain_for(likeness(net)) else", "return", _PAYS),
     ("runner/run.py", "if is_taken and not is_followed(model):", "if False:", _SHOWS),
     ("runner/run.py", "        if sees_run:\n", "        if False:\n", _PAYS),
-    ("core/batching.py", "if not alike.certain or key not in kept_alike:", "if True:", _PAYS),
+    ("core/batching.py", "if alike.certain and key in kept_alike:", "if False:", _PAYS),
+    ("core/batching.py", "    if alike.certain:\n", "    if True:\n", "remembered_only_where"),
 ]

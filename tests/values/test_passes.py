@@ -1,10 +1,12 @@
 """How many pictures go through the network at once, and how they are counted."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
 
-from clearsight.core import passes
+from clearsight.core import batching, passes
 from clearsight.core.batching import BYTES, MOST, SMALL, at_once, bounded, bytes_kept, pairs
 from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
@@ -68,6 +70,15 @@ def test_a_network_whose_work_is_not_seen_is_not_taken_for_a_small_one():
         assert size == at_once() == 16
     with bounded(model, x, 64) as size:
         assert size == 64  # somebody says it
+
+
+def test_what_a_network_keeps_is_remembered_only_where_another_can_be_compared_with_it(monkeypatch):
+    monkeypatch.setattr(batching, "kept_alike", OrderedDict())
+    plain, opaque = wide(32), wide(33)
+    opaque.net.something = object()  # nobody can tell whether another network's is the same
+    for model, remembered in ((opaque, 0), (plain, 1), (opaque, 1)):
+        with bounded(model, torch.rand(1, 1, 64, 64), None):
+            assert len(batching.kept_alike) == remembered
 
 
 @pytest.mark.parametrize("method", ["pgd(steps=3)", "square(queries=8)", "deepfool", "saliency", "rise(masks=40)"])

@@ -79,12 +79,15 @@ def _kept_by_its_kind(model: Model, x: Tensor) -> int:
     """What a pass of x (1, C, *S) keeps, seen once for networks that differ in the values of their weights alone."""
     alike = likeness(model.net)
     key = (alike.key, alike.hidden, tuple(x.shape), x.device, model.channels_last)
-    if not alike.certain or key not in kept_alike:
-        with uncounted():
-            kept_alike[key] = bytes_kept(model, x)
+    if alike.certain and key in kept_alike:
+        return kept_alike[key]
+    with uncounted():
+        kept = bytes_kept(model, x)
+    if alike.certain:
+        kept_alike[key] = kept
         while len(kept_alike) > _KINDS:
             kept_alike.popitem(last=False)
-    return kept_alike[key]
+    return kept
 
 
 def bytes_kept(model: Model, x: Tensor) -> int:
