@@ -48,13 +48,13 @@ SPELLED = {  # hundreds of passes at their defaults
     "guided-integrated-gradients": "guided-integrated-gradients(steps=50)", "xrai": "xrai(steps=20)",
 }  # fmt: skip
 WHY = {  # known reasons; what has none here was not looked into
-    "relevance-cam": "a call's own cost, 5 to 9 ms",
+    "relevance-cam": "a call's own cost",
     "deep-lift": "a pass of the first picture checks the recording, a ReLU's change over change takes seven steps "
     "where its slope takes one, and max-pooling hands back to two winners",
     "ablation-cam": "what follows the layer runs on a copy of the layer's output for each channel, beside few products",
     "guided-integrated-gradients": "each step ranks all values of the picture by their gradient",
     "xrai": "scikit-image cuts each picture into regions six times, a third of the rest, and they are grown and ranked",
-    "eigen-cam": "the eigenvectors and the fixed cost of a call, beside one pass",
+    "eigen-cam": "the fixed cost of a call beside one pass, and of small pictures the eigenvectors",
 }  # fmt: skip
 ABOUT = (
     "What formulas need: multiply-adds of convolutions and matrix products per picture, forwards in those of a plain",

@@ -22,7 +22,7 @@ def on_files(files: Files, config: Any) -> Files:
         "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text(),
         "command-line.md": _commands(),
-        "cost.md": _together("cost.md", "passes.md", "score_cam.md", "memory.md"),
+        "cost.md": _together("cost.md", "passes.md", "fixed_cost.md", "score_cam.md", "memory.md"),
         "libra.md": (ROOT / "benchmarks" / "libra_table.md").read_text(),
         "training-table.md": _together("training.md", "first_model.md", "detector_step.md"),
         "repair-tables.md": _together(

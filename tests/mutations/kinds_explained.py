@@ -24,7 +24,7 @@ CORE = [
     ("explainers/deep_lift.py", "_INSTEAD.get(model.kind, ", "(", "box_maps"),
     ("internals/target_layer.py", "if len(used) == 1 and -1 not in used else", "if -1 not in used else", "box_maps"),
     ("internals/target_layer.py", "for s in reversed(self.runs):", "for s in self.runs:", "box_maps"),
-    ("runner/run.py", "joined = torch.cat(maps)[back]", "joined = torch.cat(maps)", "box_maps"),
+    ("runner/run.py", "values if len(calls) == 1 else values[", "values if calls else values[", "box_maps"),
     ("kinds/box_targets.py", "own, -torch.inf).amax(2)", "own, -torch.inf).amin(2)", "box_maps"),
     ("kinds/box_targets.py", "self.against.to(rows.device)]", "self.classes.to(rows.device)]", "box_maps"),
     ("kinds/box_targets.py", "if bool((against == classes).any()):", "if False:", "box_maps"),

@@ -186,8 +186,8 @@ CORE += [("internals/graph_rewrites.py", 'if word(node) == "as_strided_":', "if 
 CORE += [
     (
         "core/weight_digest.py",
-        "[*held.parameters, *held.buffers]",
-        "[*held.parameters]",
+        ", *joined_buffers(net), ",
+        ", ",
         _GRAPH,
     )
 ]

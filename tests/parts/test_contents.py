@@ -11,6 +11,7 @@ from torch import nn
 import clearsight as cs
 from clearsight.core import contents as contents_of
 from clearsight.core.contents import contents, settled_contents
+from clearsight.core.guard import guarded
 from clearsight.core.module_names import modules_of
 from clearsight.core.settled import settled
 
@@ -76,7 +77,7 @@ def test_contents_are_those_of_now(name: str) -> None:
     alike(net)
 
 
-def test_a_call_works_out_nothing_again_and_looks_at_a_network_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_works_out_nothing_again_and_looks_at_a_network_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = cs.wrap(network(), cs.Preprocess(12, (0.5,) * 3, (0.5,) * 3), ["a", "b"])
     x, y = torch.rand(2, 3, 12, 12), torch.tensor([0, 1])
     seen: list[str] = []
@@ -91,7 +92,7 @@ def test_a_call_works_out_nothing_again_and_looks_at_a_network_twice(monkeypatch
         call()
         seen.clear()
         call()
-        assert seen == ["_held_by"] * 2  # by the guard, and by all that ask while it is settled
+        assert seen == ["_held_by"]  # by the guard, which tells all that ask while it is settled
 
 
 def test_while_it_is_settled_a_network_is_looked_at_once() -> None:
@@ -99,6 +100,15 @@ def test_while_it_is_settled_a_network_is_looked_at_once() -> None:
     with settled(net):
         assert settled_contents(net) is settled_contents(net)
     assert settled_contents(net) is not settled_contents(net)
+
+
+def test_parts_that_the_guard_unwrapped_are_looked_at_again() -> None:
+    net = network()
+    part = net[0]
+    net[0] = torch.compile(part, backend="eager")
+    with settled(net), guarded(net):
+        assert net[0] is part
+        assert {*map(id, settled_contents(net).modules)} == {*map(id, net.modules())}
 
 
 def test_what_is_known_of_a_network_keeps_no_part_of_it() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import clearsight as cs
-from clearsight.core.first_pass import awaiting
+from clearsight.core.first_pass import awaiting, note, same
 from clearsight.core.remembered import remembering
 from clearsight.internals.scores import scores
 
@@ -161,6 +161,26 @@ def test_only_a_pass_of_these_pictures_by_this_network_counts(counting):
     with torch.no_grad():
         counting(x)
     torch.testing.assert_close(first.logits, wanted)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (3, 5)])
+@pytest.mark.parametrize("at", [0, 1])
+def test_pictures_that_differ_in_one_value_are_others(size: tuple[int, int], at: int) -> None:
+    """Of an even number of values or an odd one, from the first picture on or from a later one."""
+    torch.manual_seed(0)
+    net, x = nn.Identity(), torch.rand(3, 3, *size)
+    for other in (x[at:], x[at:].flatten(1)[:, :-1], x[at:] + 0.0, x[at:].mT.contiguous().mT):
+        assert same(other, x[at:]) == (other.shape == x[at:].shape)
+    for i in (0, -1):
+        changed = x[at:].clone()
+        changed.view(-1)[i] += 0.1
+        assert not same(changed, x[at:])
+    with awaiting(net, x) as first:
+        note(net, x[:at], x[:at, 0, 0])
+        note(net, x[at:] + 0.1, x[at:, 0, 0])
+        assert first.logits is None
+        note(net, x[at:], x[at:, 0, 0])
+        assert torch.equal(first.logits, x[:, 0, 0])
 
 
 def test_scores_of_the_same_pictures_are_asked_once_while_a_task_goes_on(counting: cs.Classifier) -> None:

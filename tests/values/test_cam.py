@@ -16,7 +16,9 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
+from clearsight.explainers.eigen_cam import top_eigenvector
 from clearsight.explaining.explain_pictures import file_names
+from clearsight.internals.layers import enlarge
 from clearsight.reporting.method_pages import pages
 from clearsight.runner.run import explain
 from clearsight.testing import pooled
@@ -322,6 +324,36 @@ def test_eigen_cam_has_no_sign_by_chance_where_the_channels_sum_is_flat(channels
     torch.testing.assert_close(maps[0], maps[1], rtol=1e-3, atol=1e-5)
     assert maps[0].argmax() == 8
     assert (maps[0] > 1e-6).sum() == 1
+
+
+@pytest.mark.parametrize("second", [0.5, 0.99, 0.9999, 1.0])
+def test_the_top_eigenvector_of_eigen_cam_is_torchs(second):
+    """Also where the second eigenvalue is nearly as large, of one of the matrices alone, and where all are 0."""
+    g = seeded(6)
+    axes = torch.linalg.qr(torch.randn(3, 12, 12, generator=g, dtype=torch.float64)).Q
+    axes[2] = torch.eye(12)  # whose top eigenvector has one value that is not 0
+    sizes = torch.rand(3, 12, generator=g, dtype=torch.float64) / 2
+    sizes[:, 3], sizes[0, 5] = 1.0, second
+    gram = 1e-7 * (axes * sizes[:, None]) @ axes.mT
+    found, (values, vectors) = top_eigenvector(gram), torch.linalg.eigh(gram)
+    torch.testing.assert_close((found[:, None] @ gram @ found[..., None])[:, 0, 0], values[:, -1], rtol=1e-9, atol=0)
+    alone = slice(1 if second == 1 else 0, None)  # two eigenvalues that are equal have a plane
+    cosine = (found * vectors[..., -1]).sum(1).abs()[alone]
+    torch.testing.assert_close(cosine, torch.ones_like(cosine), rtol=1e-10, atol=0)
+    assert top_eigenvector(torch.zeros(2, 3, 3, dtype=torch.float64)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("places", "dtype"), [((5, 7), torch.float32), ((3, 40), torch.float32), ((5, 7), torch.float64)]
+)
+def test_maps_are_enlarged_as_torch_interpolates_them(places, dtype):
+    maps = torch.randn(3, *places, generator=seeded(7), dtype=dtype).requires_grad_()
+    wanted = nn.functional.interpolate(maps[None], (24, 50), mode="bilinear", align_corners=False)[0]
+    found = enlarge(maps, (24, 50))
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    by = torch.randn(found.shape, generator=seeded(8), dtype=dtype)
+    pairs = [torch.autograd.grad((out * by).sum(), maps)[0] for out in (found, wanted)]
+    torch.testing.assert_close(*pairs, rtol=1e-5, atol=1e-5)
 
 
 def test_eigen_cam_of_a_flat_picture_is_nothing(bent):

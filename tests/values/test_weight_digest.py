@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import clearsight as cs
 from clearsight.core import rng
-from clearsight.core.settled import settled, while_settled
+from clearsight.core.settled import settled, tell, while_settled
+from clearsight.core.small_tensors import grouping
 from clearsight.core.weight_digest import weight_digest
 
 PRE = cs.Preprocess(12, (0.5,) * 3, (0.5,) * 3)
@@ -66,6 +67,8 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "a parameter taken away": lambda net: setattr(net[5], "bias", None),
     "another shape": lambda net: setattr(net[5], "weight", nn.Parameter(net[5].weight.detach().reshape(8, 4))),
     "another type": lambda net: net[5].double(),
+    ".data in another shape": lambda net: setattr(net[5].weight, "data", net[5].weight.data.reshape(8, 4)),
+    ".data of another type": lambda net: setattr(net[1].running_var, "data", net[1].running_var.view(torch.int32)),
     "a buffer": lambda net: by_numpy(net[1].running_mean),
     "a buffer of one number": lambda net: net.steps.data.add_(1),
     "a buffer that is not saved": lambda net: by_numpy(net.table),
@@ -75,6 +78,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "another name of a parameter": lambda net: net[5].register_parameter("shift", net[5]._parameters.pop("bias")),
     "a second name": lambda net: net.add_module("again", net[5]),
 }
+NOT_SAVED = ("a buffer that is not saved", "another shape")
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -88,7 +92,7 @@ def test_every_change_of_weights_changes_the_digest(name: str) -> None:
     assert weight_digest(copy.deepcopy(net)) == after
 
 
-@pytest.mark.parametrize("name", [n for n in CHANGES if n not in ("a buffer that is not saved", "another shape")])
+@pytest.mark.parametrize("name", [n for n in CHANGES if n not in NOT_SAVED])
 def test_the_fingerprint_is_that_of_the_weights_as_they_are_now(name: str) -> None:
     model = model_of(network())
     first = model.fingerprint()
@@ -161,6 +165,30 @@ def test_what_is_found_of_a_settled_network_is_found_once() -> None:
         assert [while_settled(net, "a", lambda: next(found)) for _ in range(2)] == [0, 0]
         assert while_settled(net, "b", lambda: next(found)) == 1
     assert [while_settled(net, "a", lambda: next(found)) for _ in range(2)] == [2, 3]
+
+
+def test_what_is_told_of_a_settled_network_is_taken_where_nothing_was_found_of_it() -> None:
+    net, other = network(), network()
+    tell(net, "a", 1)  # nobody keeps it
+    with settled(net):
+        tell(other, "a", 2)
+        tell(net, "a", 3)
+        tell(net, "a", 4)
+        assert while_settled(net, "a", lambda: 5) == 3
+        assert while_settled(other, "a", lambda: 5) == 5
+
+
+def test_tensors_go_together_as_before_where_they_lie_as_before() -> None:
+    tensors = [torch.zeros(2), torch.ones(3, 2), torch.tensor(4), torch.zeros(2**15), torch.tensor(5)]
+    known = grouping(tensors)
+    assert (known.groups, known.others) == (((0, 1), (2, 4)), (3,))
+    assert [t.tolist() for t in known.joined(tensors)] == [[0, 0, 1, 1, 1, 1, 1, 1], [4, 5]]
+    assert grouping([t + 1 for t in tensors], known) is known
+    assert grouping([torch.zeros(2, dtype=torch.int64), *tensors[1:]], known).groups == ((0, 2, 4), (1,))
+    elsewhere = [t.to("meta") for t in tensors]  # on another device than the CPU it is asked anew on which
+    first = grouping(elsewhere)
+    assert grouping(elsewhere, first) == first
+    assert grouping(elsewhere, first) is not first
 
 
 def test_draws_of_pictures_that_were_changed_meanwhile_are_an_error() -> None:

@@ -6,6 +6,7 @@ that no cache holds it reads everything once more, and takes about twice as long
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,10 @@ class ScaledBack(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = ctx.saved_tensors
         return None, g * scale.view(-1, *[1] * (g.dim() - 2)), None, None, None, None, None
+
+
+# torch binds the arguments by the signature, which Python would work out anew at every call
+vars(ScaledBack.forward)["__signature__"] = inspect.signature(ScaledBack.forward)
 
 
 def scaled_back(norm: Norm) -> Norm:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate, chain
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate, chain, compress
 from operator import attrgetter
 from typing import Any
 
 from torch import Tensor, nn
 
 from clearsight.core.settled import while_settled
+from clearsight.core.small_tensors import Grouping, grouping
+
+CONTENTS, JOINED_BUFFERS = "contents", "joined buffers"  # what the guard may tell, which looks at both anyway
 
 _MAPPINGS = attrgetter("_parameters", "_buffers", "_modules")
 
@@ -26,7 +30,7 @@ class _Structure:
 
     names, ids, sizes: of what their dictionaries hold, and how much each holds.  parameters, buffers: the places of
     these among all values, each once.  called: every name of a module, with its number; first_names: the first of each.
-    key: all of it that does not depend on identities.
+    key: all of it that does not depend on identities.  groupings: how the parameters and the buffers last lay.
     """
 
     modules: list[weakref.ref[nn.Module]]
@@ -38,6 +42,7 @@ class _Structure:
     called: list[tuple[str, int]]
     first_names: dict[str, int]
     key: tuple[Any, ...]
+    groupings: dict[str, Grouping] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +60,30 @@ class Contents:
     sizes: list[int]
     structure: _Structure
 
-    @property
+    @cached_property
     def parameters(self) -> list[nn.Parameter]:
         """Each parameter once."""
         return [*map(self.values.__getitem__, self.structure.parameters)]
 
-    @property
+    @cached_property
     def buffers(self) -> list[Tensor]:
         """Each buffer once."""
         return [*map(self.values.__getitem__, self.structure.buffers)]
+
+    @cached_property
+    def grouped_parameters(self) -> Grouping:
+        """How the parameters lie and go together."""
+        return self._grouped("parameters", self.parameters)
+
+    @cached_property
+    def grouped_buffers(self) -> Grouping:
+        """How the buffers lie and go together."""
+        return self._grouped("buffers", self.buffers)
+
+    def _grouped(self, what: str, tensors: Sequence[Tensor]) -> Grouping:
+        known = self.structure.groupings
+        known[what] = grouping(tensors, known.get(what))
+        return known[what]
 
     @property
     def called(self) -> list[tuple[str, nn.Module]]:
@@ -82,7 +102,7 @@ def contents(net: nn.Module) -> Contents:
     """What the modules of a network hold now."""
     known = _known.get(net)
     if known is not None:
-        modules = [m for m in [alive() for alive in known.modules] if m is not None]
+        modules = [m for alive in known.modules if (m := alive()) is not None]
         if len(modules) == len(known.modules):
             now = _held_by(modules, known)
             if now.sizes == known.sizes and now.names == known.names and [*map(id, now.values)] == known.ids:
@@ -96,7 +116,13 @@ def contents(net: nn.Module) -> Contents:
 
 def settled_contents(net: nn.Module) -> Contents:
     """The same, looked at once while the network is settled."""
-    return while_settled(net, "contents", lambda: contents(net))
+    return while_settled(net, CONTENTS, lambda: contents(net))
+
+
+def joined_buffers(net: nn.Module) -> list[Tensor]:
+    """The values of the buffers that go together, joined once while the network is settled."""
+    held = settled_contents(net)
+    return while_settled(net, JOINED_BUFFERS, lambda: held.grouped_buffers.joined(held.buffers))
 
 
 def _held_by(modules: list[nn.Module], structure: _Structure) -> Contents:
@@ -107,11 +133,9 @@ def _held_by(modules: list[nn.Module], structure: _Structure) -> Contents:
 def listed(mappings: Sequence[Any]) -> tuple[list[str], list[Any], list[int]]:
     """All names and all values of dictionaries, one after the other, and how many there are in each."""
     if {*map(type, mappings)} == {dict}:
-        return (
-            [*chain.from_iterable(mappings)],
-            [*chain.from_iterable(map(dict.values, mappings))],
-            [*map(len, mappings)],
-        )
+        sizes = [*map(len, mappings)]
+        full = [*compress(mappings, sizes)]  # most are empty
+        return [*chain.from_iterable(full)], [*chain.from_iterable(map(dict.values, full))], sizes
     names = chain.from_iterable([mapping.keys() for mapping in mappings])  # TorchScript has dictionaries of its own
     values = chain.from_iterable([mapping.values() for mapping in mappings])
     return [*names], [*values], [*map(len, mappings)]

@@ -28,17 +28,29 @@ class FirstPass:
 
     def take(self, at: int, logits: Tensor, sure: Tensor) -> None:
         """Keep logits (n, K) of the pictures from one on, where they are sure, bool (n,), and not known yet."""
-        here = torch.arange(at, at + len(logits), device=self.x.device)
+        here = slice(at, at + len(logits))
         new = sure & ~self.known[here]
-        self.put(here[new], logits[new])
+        if bool(new.all()):
+            self.put(here, logits)
+        else:
+            self.put(at + new.nonzero()[:, 0], logits[new])
         self.reached = max(self.reached, at + len(logits))
 
-    def put(self, rows: Tensor, logits: Tensor) -> None:
+    def put(self, rows: Tensor | slice, logits: Tensor) -> None:
         """Keep the logits (n, K) of some of the pictures, rows (n,)."""
         if self.rows is None:
             self.rows = logits.new_zeros((len(self.x), *logits.shape[1:]))
         self.rows[rows] = logits.to(self.rows)
         self.known[rows] = True
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether pictures are equal: where they lie alike by their bits, two values at a time, which is twice as fast."""
+    if a.dtype == b.dtype == torch.float32 and a.is_contiguous() and b.is_contiguous():
+        wide = [t.view(-1).view(torch.int64) for t in (a, b) if not (t.numel() % 2 or t.storage_offset() % 2)]
+        if len(wide) == 2:
+            return torch.equal(*wide)
+    return torch.equal(a, b)
 
 
 _awaited: ContextVar[FirstPass | None] = ContextVar("awaited", default=None)
@@ -66,7 +78,7 @@ def note(net: nn.Module, x: Tensor, logits: Tensor, sure: Tensor | None = None) 
     if x.shape[1:] != first.x.shape[1:] or x.device != first.x.device:
         return
     for at in {0, first.reached}:
-        if torch.equal(x.detach(), first.x[at : at + len(x)]):
+        if same(x.detach(), first.x[at : at + len(x)]):
             first.take(
                 at, logits.detach().to(x.device), torch.ones_like(first.known)[: len(x)] if sure is None else sure
             )

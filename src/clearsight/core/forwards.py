@@ -20,7 +20,7 @@ def coarse_type(net: nn.Module) -> torch.dtype | None:
 
 
 def _coarse_type(net: nn.Module) -> torch.dtype | None:
-    return next((p.dtype for p in settled_contents(net).parameters if p.dtype in COARSE), None)
+    return next((how[0] for how in settled_contents(net).grouped_parameters.lie if how[0] in COARSE), None)
 
 
 def too_coarse(dtype: torch.dtype, what: str) -> tuple[str, str]:

@@ -17,10 +17,13 @@ from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from clearsight.core import surroundings
-from clearsight.core.contents import Contents, contents, listed
-from clearsight.core.small_tensors import grouped, joined
+from clearsight.core.contents import CONTENTS, JOINED_BUFFERS, Contents, contents, listed
+from clearsight.core.settled import tell
+from clearsight.core.small_tensors import joined
 from clearsight.core.undoing import Undo, undone
 from clearsight.errors import Refused
+
+ORIGINAL = "_orig_mod"  # what torch.compile calls the module that it wrapped
 
 _HOOKS = (
     "_forward_hooks",
@@ -67,10 +70,13 @@ def guarded(net: nn.Module) -> Iterator[None]:
         try:
             _hold_contents(held, undo)
             _hold_hooks(modules, undo, left_behind)
-            _hold_buffers(buffers, undo)
+            joined_buffers = _hold_buffers(held, undo)
             versions = _hold_parameters(params, undo, left_behind)
             _hold_modes(held, undo)
             surroundings.enter(undo)
+            if ORIGINAL not in held.names:  # no part was exchanged by the guard itself
+                tell(net, CONTENTS, held)
+                tell(net, JOINED_BUFFERS, joined_buffers)
             yield
         except BaseException as e:
             for failed in undone(undo):
@@ -174,13 +180,16 @@ def _hooks_of(modules: Sequence[nn.Module]) -> list[Any]:
         return [own.get(kind) for own in map(vars, modules) for kind in _HOOKS]
 
 
-def _hold_buffers(buffers: Sequence[Tensor], undo: Undo) -> None:
-    """Copies of the buffers; small ones of one type are copied and compared together."""
-    groups, others = grouped(buffers)
-    for b in others:
-        undo.append(partial(refill, b, b.detach().clone()))
-    for group in groups:
-        undo.append(partial(_refill_together, group, [b.shape for b in group], joined(group)))
+def _hold_buffers(held: Contents, undo: Undo) -> list[Tensor]:
+    """Copies of the buffers; small ones of one type are copied and compared together, and these copies are given."""
+    buffers, kinds = held.buffers, held.grouped_buffers
+    for i in kinds.others:
+        undo.append(partial(refill, buffers[i], buffers[i].detach().clone()))
+    copies = kinds.joined(buffers)
+    for group, copy in zip(kinds.groups, copies, strict=True):
+        those = [*map(buffers.__getitem__, group)]
+        undo.append(partial(_refill_together, those, [b.shape for b in those], copy))
+    return copies
 
 
 def _refill_together(buffers: Sequence[Tensor], shapes: Sequence[torch.Size], before: Tensor) -> None:
@@ -251,7 +260,7 @@ def _hold_modes(held: Contents, undo: Undo) -> None:
 
 def _uncompile(held: Contents, undo: Undo) -> None:
     """What torch.compile wrapped is run as it was before: compiled code ignores hooks, and cannot be recorded."""
-    wrapped = "_orig_mod" in held.names
+    wrapped = ORIGINAL in held.names
     for m in held.modules:
         if wrapped or m._compiled_call_impl is not None:
             _unwrap(m, undo)
@@ -262,8 +271,8 @@ def _unwrap(m: nn.Module, undo: Undo) -> None:
         return
     for name, part in list(m._modules.items()) if m._modules else ():
         inside = getattr(part, "_modules", None)
-        before = inside.get("_orig_mod") if isinstance(inside, dict) else None  # not of TorchScript
-        if before is not None and name != "_orig_mod":
+        before = inside.get(ORIGINAL) if isinstance(inside, dict) else None  # not of TorchScript
+        if before is not None and name != ORIGINAL:
             m._modules[name] = before
     if m.__dict__.get("_compiled_call_impl") is not None:
         undo.append(partial(setattr, m, "_compiled_call_impl", m._compiled_call_impl))

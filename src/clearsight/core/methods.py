@@ -94,12 +94,12 @@ class Method:
         entries = dict(split_args(self.doc)[1])
         return {name: entries.get(name, "") for name in self.options}
 
-    @property
+    @functools.cached_property
     def options(self) -> Parameters:
         """What a caller may set: the keyword-only parameters with a default, all of them typed."""
         return {n: p for n, p in self.parameters.items() if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
 
-    @property
+    @functools.cached_property
     def injected(self) -> frozenset[str]:
         """What the runner gives: the keyword-only parameters without a default (eps, regions)."""
         only = {n: p for n, p in self.parameters.items() if p.kind is p.KEYWORD_ONLY}

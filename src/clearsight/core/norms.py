@@ -105,7 +105,8 @@ def overstep(raw: Tensor, projected: Tensor, norm: Measure) -> float:
     """How far the worst of raw (B, ...) was outside of its budget: in pixels, or in characters that were put back."""
     if norm == "characters":
         return float(perturbation_norm(raw - projected, norm).max())
-    return float((raw - projected).abs().max())
+    lowest, highest = (raw - projected).aminmax()
+    return max(float(highest), -float(lowest))
 
 
 def steepest(g: Tensor, norm: Measure) -> Tensor:

@@ -45,8 +45,7 @@ class _OfPictures(Sequence[torch.Generator]):
     """A generator for each picture, made when it is first asked for: many methods draw nothing."""
 
     def __init__(self, seed: int, x: Tensor, what: str) -> None:
-        self.seed, self.x, self.written = seed, x.detach(), version(x)
-        self.purpose = hashlib.blake2b(what.encode(), digest_size=8).digest()
+        self.seed, self.x, self.written, self.what = seed, x.detach(), version(x), what
         self.made: dict[int, torch.Generator] = {}
 
     def __len__(self) -> int:
@@ -57,7 +56,8 @@ class _OfPictures(Sequence[torch.Generator]):
             if version(self.x) != self.written:
                 raise RuntimeError("the pictures that random numbers belong to were changed: work on a clone")
             picture = self.x[i].cpu().numpy().tobytes()
-            k = hashlib.blake2b(picture, digest_size=7, key=self.purpose).digest()
+            purpose = hashlib.blake2b(self.what.encode(), digest_size=8).digest()
+            k = hashlib.blake2b(picture, digest_size=7, key=purpose).digest()
             number = (int.from_bytes(k, "big") ^ self.seed) & (2**63 - 1)
             self.made[i] = torch.Generator().manual_seed(number)
         return self.made[i]

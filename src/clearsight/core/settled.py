@@ -46,6 +46,13 @@ def while_settled(net: nn.Module, key: Hashable, find: Callable[[], T]) -> T:
     return known
 
 
+def tell(net: nn.Module, key: Hashable, found: object) -> None:
+    """Tell what `while_settled` would find of a network, where it is settled and was not asked yet."""
+    now = _settled.get()
+    if now is not None and now.net is net:
+        now.found.setdefault(key, found)
+
+
 def note(net: nn.Module, key: Hashable) -> None:
     """Note something of a network while it is settled; of any other nothing is noted."""
     now = _settled.get()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from clearsight.core.methods import Method
 
@@ -16,5 +17,10 @@ def takes_kind(method: Method, kind: str) -> bool:
     >>> [takes_kind(catalogue("explainers")["cam"], kind) for kind in ("classifier", "detector")]
     [True, False]
     """
-    named = [word for word in re.findall(r"\w+", method.takes.lower()) if word in KINDS]
+    named = _named(method.takes)
     return not named or kind in named
+
+
+@cache
+def _named(takes: str) -> list[str]:
+    return [word for word in re.findall(r"\w+", takes.lower()) if word in KINDS]

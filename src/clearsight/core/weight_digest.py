@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 from xxhash import xxh3_128
 
-from clearsight.core.contents import Contents, settled_contents
+from clearsight.core.contents import Contents, joined_buffers, settled_contents
 from clearsight.core.settled import while_settled
-from clearsight.core.small_tensors import grouped, joined
+from clearsight.core.small_tensors import grouping
 
 Digest = tuple[tuple[Any, ...], bytes]  # what each tensor is called and how it lies, and the hash of all values
 
-_TYPE_AND_SHAPE = attrgetter("dtype", "shape")
 _AS_THEY_ARE = frozenset({torch.float32, torch.float64, torch.int64})  # NumPy has the type, and the array is the bytes
 
 _last: weakref.WeakKeyDictionary[nn.Module, Digest] = weakref.WeakKeyDictionary()
@@ -47,13 +46,14 @@ def _known_digest(net: nn.Module) -> Digest:
 
 def _digest(net: nn.Module) -> Digest:
     held = settled_contents(net)
-    tensors = [*held.parameters, *held.buffers]
     others_saved = _saved_otherwise(net, held)
-    tensors += [t for t in others_saved.values() if isinstance(t, Tensor)]
-    about: list[Any] = [held.structure.key, *others_saved, *map(_TYPE_AND_SHAPE, tensors)]
-    groups, others = grouped(tensors)
+    more = [t for t in others_saved.values() if isinstance(t, Tensor)]
+    parameters, buffers, saved = held.grouped_parameters, held.grouped_buffers, grouping(more)
+    about: list[Any] = [held.structure.key, *others_saved, parameters.lie, buffers.lie, saved.lie]
+    small = [*parameters.joined(held.parameters), *joined_buffers(net), *saved.joined(more)]
+    large = [*parameters.rest(held.parameters), *buffers.rest(held.buffers), *saved.rest(more)]
     values = xxh3_128()
-    for t in (*map(joined, groups), *others):
+    for t in chain(small, large):
         try:
             values.update(_bytes(t))
         except (RuntimeError, TypeError, ValueError):  # quantised, sparse or without values: where it lies, and since

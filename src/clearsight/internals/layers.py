@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from clearsight.internals.places import Layout, as_maps
 from clearsight.internals.probe import facts_in_use, network_facts
 from clearsight.internals.target_layer import level_of, target_layer
 
+SMALL_SIDE = 28  # places, up to which two products are the faster way to enlarge a map (measured, torch 2.14)
 _ANOTHER = "name another with layer="
 
 
@@ -153,8 +155,22 @@ def gradients(score: Tensor, at: Tensor, where: str = "the pixels") -> tuple[Ten
 
 def enlarge(maps: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
     """Maps of a layer (B, *s) -> the picture's size (B, *S), linearly between the places' centres."""
+    if maps.dim() == 3 and max(maps.shape[1:]) <= SMALL_SIDE and maps.is_cpu and maps.dtype == torch.float32:
+        down, across = (_between(*sides).expand(len(maps), -1, -1) for sides in zip(maps.shape[1:], size, strict=True))
+        return down @ maps @ across.mT
+    return _interpolated(maps, tuple(size))
+
+
+@lru_cache(maxsize=64)
+def _between(places: int, points: int) -> Tensor:
+    """How much each of some places in a row counts at each of some points between their centres: (points, places)."""
+    with torch.inference_mode(False), torch.no_grad():
+        return _interpolated(torch.eye(places, dtype=torch.float32, device="cpu"), (points,)).T.contiguous()
+
+
+def _interpolated(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
-    return nn.functional.interpolate(maps[:, None], tuple(size), mode=mode, align_corners=False)[:, 0]
+    return nn.functional.interpolate(maps[:, None], size, mode=mode, align_corners=False)[:, 0]
 
 
 def layer_slopes(model: Model, x: Tensor, layer: str) -> Slopes:

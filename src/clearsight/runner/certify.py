@@ -72,7 +72,7 @@ def certify(
     """
     check_options(sigma=sigma, n0=n0, n=n, alpha=alpha)
     x = check_pixels(model, x)
-    with model.undisturbed(), rng.seeded(seed, x, PURPOSE), settled(model.net), bounded(model, x[:1], None):
+    with settled(model.net), model.undisturbed(), rng.seeded(seed, x, PURPOSE), bounded(model, x[:1], None):
         alone(model, x[:1])
         classes = _class_counts(model, x, sigma, n0, batch).argmax(1)
         counts = _class_counts(model, x, sigma, n, batch).gather(1, classes[:, None])[:, 0]

@@ -94,14 +94,15 @@ def _explained(
     model: Model, x: Tensor, call: Call, target: Target | None, seed: int, batch: int | None, began: float
 ) -> Explanation:
     share, sees_run = "shares-passes" in call.method.claims, "sees-run" in call.method.claims
+    one = x[:1]
     with (
-        model.undisturbed(),
-        rng.seeded(seed, x[:1]),
         settled(model.net),
-        taking_over(model, x[:1], sees_run=sees_run) as is_taken,
+        model.undisturbed(),
+        rng.seeded(seed, one),
+        taking_over(model, one, sees_run=sees_run) as is_taken,
     ):
         if "control" not in call.method.claims:
-            must_repeat(model, x[:1])
+            must_repeat(model, one)
         if target is None:
             target = _usual_target(model, x, batch)
         if target is not None:
@@ -109,7 +110,7 @@ def _explained(
         calls = _calls(model, x, call, target, batch)
         maps, classes = [], []
         with (
-            bounded(model, x[:1], batch) as size,
+            bounded(model, one, batch) as size,
             diagnostics.collected() as book,
             counted(model.net) as passes,
         ):
@@ -121,17 +122,16 @@ def _explained(
                         part_maps = named.method(model, part.clone(), asked, **named.options)
                     classes += [asked.index] if isinstance(asked, TopClass) else []
                 if is_taken and not is_followed(model):
-                    disown(model, x[:1])
+                    disown(model, one)
                     raise OtherRunError
                 maps.append(check_result(part_maps, (len(part), *part.shape[2:]), named))
                 rectifies = "needs-relu" in named.method.claims  # and so goes back to the pixels, by what was recorded
                 if passes.through or rectifies:
-                    must_flow(model, x[:1], "" if rectifies else named.options.get("layer", ""))
+                    must_flow(model, one, "" if rectifies else named.options.get("layer", ""))
         if sees_run:
-            share_facts(model, x[:1], calls[0][1].options.get("layer", ""))
+            share_facts(model, one, calls[0][1].options.get("layer", ""))
         fingerprint = model.fingerprint()
-    n, back = len(x), torch.cat([at for at, _ in calls]).argsort()
-    joined = torch.cat(maps)[back]
+    n, joined = len(x), _in_order(torch.cat(maps), calls)
     return Explanation(
         maps=joined,
         x=x.cpu(),
@@ -145,8 +145,13 @@ def _explained(
         fingerprint=fingerprint,
         labels=model.labels,
         signed="signed" in call.method.claims or float(joined.amin()) < 0,  # options can make a method signed
-        diagnostics={name: values[back] for name, values in diagnostics.joined(book).items()},
+        diagnostics={name: _in_order(values, calls) for name, values in diagnostics.joined(book).items()},
     )
+
+
+def _in_order(values: Tensor, calls: list[tuple[Tensor, Call]]) -> Tensor:
+    """Values (B, ...) of the pictures of each call in turn, in the order of the pictures."""
+    return values if len(calls) == 1 else values[torch.cat([rows for rows, _ in calls]).argsort()]
 
 
 def _usual_target(model: Model, x: Tensor, batch: int | None) -> Target | None:
@@ -266,24 +271,24 @@ def attack(
     if hired():
         more = {"other": other, "lessons": lessons, "starts": starts, "access": access, "digits": digits}
         return joined_attacks([*_attack_in_shards(model, x, goal, call, eps, more, seed, batch)], began)
-    z, overstep = x.clone(), 0.0
+    one, overstep, blind = x[:1], 0.0, "black-box" in call.method.claims
     spent, first = torch.zeros(len(x), dtype=torch.long), torch.zeros(len(x), dtype=torch.long)
-    with model.undisturbed(), rng.seeded(seed, x[:1]), settled(model.net):
-        batch = 1 if alone(model, x[:1]) else batch
-        with bounded(model, x[:1], batch) as size:
+    with settled(model.net), model.undisturbed(), rng.seeded(seed, one):
+        batch = 1 if alone(model, one) else batch
+        with bounded(model, one, batch) as size:
             already = goal.met(scores(model, x, size))
         todo = (~already).nonzero()[:, 0]
         extra: dict[str, Any] = {"eps": eps, "other": other}
         extra["starts"] = None if starts is None else check_pixels(model, starts)
-        with _attackable(model, x[:1], batch) as (together, passes):
+        with _attackable(model, one, batch) as (together, passes):
             if "lessons" in call.method.injected:
                 together = max(len(todo), 1)  # learned once; the method itself takes the pictures a few at a time
                 extra["lessons"] = lessons or (x[todo.to(x.device)], goal[todo])
+            z = x if len(x) == len(todo) <= together else x.clone()  # x: all are attacked at once
             for rows in torch.split(todo, together) if len(todo) else ():
                 part = x if len(rows) == len(x) else x[rows.to(x.device)]
-                box = None
-                if "black-box" in call.method.claims:
-                    box = _black_box(model, part, goal[rows], call, eps=eps, access=access, digits=digits)
+                limits = {"eps": eps, "access": access, "digits": digits}
+                box = _black_box(model, part, goal[rows], call, **limits) if blind else None
                 given = {k: v for k, v in extra.items() if k in call.method.injected}
                 with explain_failure(model, call, part), rng.reseeded(seed, part, call.method.name):
                     raw = _propose(call, model, box, part, goal[rows], given)
@@ -294,12 +299,12 @@ def attack(
                     raw = check_result(raw, tuple(part.shape), call, keep=True)
                     proposed = project(raw, part, eps, norm)
                     overstep = max(overstep, overstep_of(raw, proposed, norm))
-                z[rows.to(x.device)] = proposed if box is None else box.best(raw)
+                z = _with_rows(z, rows, proposed if box is None else box.best(raw))
         if passes.through:
-            caution(model, x[:1])
+            caution(model, one)
         fooled = goal.met(scores(model, z, size)) & ~already
         first = torch.where(fooled, torch.where(first > 0, first, spent), 0)
-    n, blind = max(len(todo), 1), "black-box" in call.method.claims
+    n = max(len(todo), 1)
     return Attacked(
         x=z.cpu(),
         fooled=fooled,
@@ -316,6 +321,14 @@ def attack(
         spent=spent if blind else None,
         first=first if blind else None,
     )
+
+
+def _with_rows(z: Tensor, rows: Tensor, new: Tensor) -> Tensor:
+    """z (B, ...), some of whose rows (n,) are replaced; what replaces them itself where these are all."""
+    if len(rows) == len(z):
+        return new
+    z[rows.to(z.device)] = new
+    return z
 
 
 @contextmanager
@@ -443,7 +456,7 @@ def measure(
     maker = None if method is None else parse(method, "explainers")
     if maker is not None and "again" in call.method.injected and model.kind != "detector":
         maker = resolve(model, x[:1], maker)  # of a detector each box may have a layer of its own
-    with model.undisturbed(), rng.seeded(seed, x[:1]), settled(model.net):
+    with settled(model.net), model.undisturbed(), rng.seeded(seed, x[:1]):
         must_repeat(model, x[:1])
         if target is None:
             outputs = scores(model, x, batch)

@@ -25,27 +25,35 @@ class TopClass(ClassScore):
 
     of: Of
 
-    def __init__(self, model: Model, first: FirstPass, rows: Tensor) -> None:
+    def __init__(self, model: Model, first: FirstPass, rows: Tensor | None = None) -> None:
         object.__setattr__(self, "_model", model)
         object.__setattr__(self, "_first", first)
-        object.__setattr__(self, "_rows", rows)  # (n,), the pictures that it is about
+        object.__setattr__(self, "_some", rows)  # (n,), the pictures that it is about; None: all
         object.__setattr__(self, "of", "logit")
 
     def __getitem__(self, rows: Rows) -> ClassScore:
         first: FirstPass = self.__dict__["_first"]
         if bool(first.known.all()):
             return super().__getitem__(rows)
-        return TopClass(self.__dict__["_model"], first, self.__dict__["_rows"][rows])
+        return TopClass(self.__dict__["_model"], first, self._rows()[rows])
 
     @cached_property
     def index(self) -> Tensor:
         first: FirstPass = self.__dict__["_first"]
-        rows: Tensor = self.__dict__["_rows"].to(first.x.device)
-        if not bool(first.known[rows].all()):
-            with uncounted():
-                self._ask(first, rows)
-        assert first.rows is not None
-        return finite(self.__dict__["_model"], first.rows[rows].float().cpu()).argmax(1)
+        logits = first.logits
+        if logits is None or self.__dict__["_some"] is not None:
+            rows = self._rows().to(first.x.device)
+            if not bool(first.known[rows].all()):
+                with uncounted():
+                    self._ask(first, rows)
+            assert first.rows is not None
+            logits = first.rows[rows]
+        return finite(self.__dict__["_model"], logits.float().cpu()).argmax(1)
+
+    def _rows(self) -> Tensor:
+        rows: Tensor | None = self.__dict__["_some"]
+        first: FirstPass = self.__dict__["_first"]
+        return torch.arange(len(first.x)) if rows is None else rows
 
     def _ask(self, first: FirstPass, rows: Tensor) -> None:
         """Run what is not known: of pictures of a pass those in doubt, else all that are left, once for all parts."""
@@ -60,4 +68,4 @@ class TopClass(ClassScore):
 def top_class_of(model: Model, x: Tensor) -> Iterator[TopClass]:
     """The top class of pictures x (B, C, *S), to be asked for inside."""
     with awaiting(model.net, x) as first:
-        yield TopClass(model, first, torch.arange(len(x)))
+        yield TopClass(model, first)
