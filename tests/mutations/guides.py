@@ -36,8 +36,8 @@ METHODS = {
         ("torch.where(far < _FAR / 2, far, 0.0)", "far"),
         ("                break\n", "                return far\n"),
         ("[marked] > apart", "[marked] < apart"),
-        ("far.amin(axis) < _FAR / 2  #", "far.amin(axis) < 0  #"),
-        ("((0, k), (k, 0))", "((0, k),)"),
+        ("far.amin(0) < _FAR / 2  #", "far.amin(0) < 0  #"),
+        ("((slice(n - k), slice(k, n)), (slice(k, n), slice(n - k)))", "((slice(n - k), slice(k, n)),)"),
     ],
 }
 
@@ -63,7 +63,7 @@ CORE = [
     ("internals/twice_differentiable.py", "return gradient_at", "return 2 * gradient_at", "few_channels"),
     ("internals/twice_differentiable.py", "g.sum((0, 2, 3)) if", "g.sum((0, 2, 3)) * 2 if", "takes_them_so"),
     ("internals/twice_differentiable.py", "return at_input, depthwise", "return None, depthwise", "takes_them_so"),
-    ("internals/depthwise_weights.py", "first * dilation[1] - padding", "first - padding", "wide_depthwise_filters"),
+    ("internals/depthwise_weights.py", "first * dilation[1], (", "first, (", "wide_depthwise_filters"),
     ("internals/depthwise_weights.py", "weight.shape[3] > WIDEST", "True", "only_wide"),
     ("internals/input_convolution.py", "_few(weight, groups) and not", "False and not", "few_channels"),
     ("core/memory.py", "(_TRIM_THRESHOLD, free)", "(_TRIM_THRESHOLD, FREE)", "keeps_what"),

@@ -20,6 +20,7 @@ from clearsight.internals.twice_differentiable import twice_differentiable
         ((9, 12), (3, 4), (1, 2), (1, 3), (1, 1)),
         ((12, 14), (2, 7), (3, 1), (0, 3), (1, 2)),
         ((14, 8), (7, 6), (2, 3), (1, 5), (2, 1)),
+        ((6, 2), (3, 10), (1, 1), (0, 4), (1, 1)),
     ],
 )
 def test_wide_depthwise_filters_have_the_gradient_of_torch(size, kernel, stride, padding, dilation, layout):
