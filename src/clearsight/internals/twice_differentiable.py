@@ -4,7 +4,7 @@ PyTorch works out the second gradient of a convolution's weights as a convolutio
 and of grouped convolutions group by group.  It is the ordinary gradient of the weights, with the second gradient in the
 place of the input.  That of BatchNorm takes PyTorch twenty passes over what it is given; it is a sum of three terms.
 That of a ReLU at its input is zero, which PyTorch writes out and adds.  That of padding is a part of what comes back,
-which PyTorch copies.
+which PyTorch copies.  Both gradients of wide depthwise filters are taken in parts.
 """
 
 from __future__ import annotations
