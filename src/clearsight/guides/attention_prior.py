@@ -79,18 +79,20 @@ def to_annotation(inside: Tensor) -> Tensor:
     """The squared distance of each pixel to the nearest one that is more inside than outside; 0 where none is.
 
     Axis by axis: the least of what is known so far plus the squared distance along the axis, one step further at a
-    time, until a step alone is farther than anything that is found.
+    time, until a step alone is farther than anything that is found.  The axis is put first, so that what is a step
+    further lies in one piece.
     """
     far = torch.where(inside > 0.5, 0.0, _FAR)
     for axis in range(1, inside.dim()):
-        n, nearest = far.shape[axis], far.clone()
-        marked = far.amin(axis) < _FAR / 2  # the lines with anything to find
+        far = far.movedim(axis, 0).contiguous()
+        n, nearest, further = len(far), far.clone(), torch.empty_like(far)
+        marked = far.amin(0) < _FAR / 2  # the lines with anything to find
         for k in range(1, n):
             apart = (k / n) ** 2
-            if k % 8 == 1 and not bool((nearest.amax(axis)[marked] > apart).any()):
+            if k % 8 == 1 and not bool((nearest.amax(0)[marked] > apart).any()):
                 break
-            for start, other in ((0, k), (k, 0)):
-                part = nearest.narrow(axis, start, n - k)
-                torch.minimum(part, far.narrow(axis, other, n - k) + apart, out=part)
-        far = nearest
+            torch.add(far, apart, out=further)
+            for here, there in ((slice(n - k), slice(k, n)), (slice(k, n), slice(n - k))):
+                torch.minimum(nearest[here], further[there], out=nearest[here])
+        far = nearest.movedim(0, axis)
     return torch.where(far < _FAR / 2, far, 0.0)

@@ -4,7 +4,7 @@ PyTorch works out the second gradient of a convolution's weights as a convolutio
 and of grouped convolutions group by group.  It is the ordinary gradient of the weights, with the second gradient in the
 place of the input.  That of BatchNorm takes PyTorch twenty passes over what it is given; it is a sum of three terms.
 That of a ReLU at its input is zero, which PyTorch writes out and adds.  That of padding is a part of what comes back,
-which PyTorch copies.
+which PyTorch copies.  Both gradients of wide depthwise filters are taken in parts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
+from clearsight.internals.depthwise_weights import depthwise_weights, is_wide_depthwise
 from clearsight.internals.input_convolution import gradient_at_input, is_folded
 
 _Geometry = tuple[Any, ...]  # stride, padding, dilation, transposed, output padding, groups
@@ -105,8 +106,7 @@ class _Convolution(torch.autograd.Function):
         if torch.is_grad_enabled():  # its own gradient is wanted: it is a part of an explanation
             return _AtInput.apply(g, x.detach(), weight, ctx.geometry), None, None, None, None
         wanted = (ctx.needs_input_grad[0] and not ctx.pixels, ctx.needs_input_grad[1], ctx.needs_input_grad[2])
-        found = _aten.convolution_backward.default(g, x, weight, ctx.bias, *ctx.geometry, wanted)
-        return (*found, None, None)
+        return *_convolved_back(g, x, weight, ctx.bias, ctx.geometry, wanted), None, None
 
 
 class _AtInput(torch.autograd.Function):
@@ -128,8 +128,18 @@ class _AtInput(torch.autograd.Function):
         g, weight = ctx.saved_tensors
         at_g = _aten.convolution.default(v, weight, None, *ctx.geometry)
         wanted = (False, ctx.needs_input_grad[2], False)
-        at_weight = _aten.convolution_backward.default(g, v, weight, None, *ctx.geometry, wanted)[1]
+        at_weight = _convolved_back(g, v, weight, None, ctx.geometry, wanted)[1]
         return at_g, None, at_weight, None
+
+
+def _convolved_back(g: Tensor, x: Tensor, weight: Tensor, bias: Any, geometry: _Geometry, wanted: Any) -> Any:
+    """What is wanted of the gradients at the input, at the weights and at the bias."""
+    if not wanted[1] or not is_wide_depthwise(x, weight, geometry[5]):
+        return _aten.convolution_backward.default(g, x, weight, bias, *geometry, wanted)
+    at_input = None
+    if wanted[0]:
+        at_input = _aten.convolution_backward.default(g, x, weight, None, *geometry, (True, False, False))[0]
+    return at_input, depthwise_weights(g, x, weight, *geometry[:3]), g.sum((0, 2, 3)) if wanted[2] else None
 
 
 def _standardised(
