@@ -34,8 +34,24 @@ CORE = [
         "stands_inside",
     ),
     ("core/surroundings.py", 'set_stance("force_eager")', 'set_stance("default")', "torch_made"),
-    ("core/surroundings.py", "norm(input.contiguous(), *args", "norm(input, *args", "behind_a_norm and True"),
-    ("core/surroundings.py", "out.register_hook(lambda g: g.contiguous())", "pass", "behind_a_norm and False"),
+    (
+        "core/surroundings.py",
+        "norm(input.contiguous(memory_format=form), *args",
+        "norm(input, *args",
+        "behind_a_norm and True",
+    ),
+    (
+        "core/surroundings.py",
+        "out.register_hook(lambda g: g.contiguous(memory_format=form))",
+        "pass",
+        "behind_a_norm and False",
+    ),
+    (
+        "core/surroundings.py",
+        "(through_onednn if _is_inside() else conv2d)",
+        "conv2d",
+        "memory_order or pictures_that_lie",
+    ),
     (
         "core/model.py",
         "            z.register_hook(refuse)",
