@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -165,14 +167,18 @@ def test_pictures_lie_as_ever(why: str) -> None:
         assert not any(lay for _, lay in asked)
 
 
-def test_they_lie_last_for_that_network_and_shape_alone_and_not_while_it_is_recorded(monkeypatch) -> None:
+def test_they_lie_last_for_that_network_and_shape_alone() -> None:
     made, x = model(Net(flat)), pictures()
     other = model(Net(flat))
-    monkeypatch.setattr(recording, "recordings", OrderedDict())
     with made.undisturbed(), bounded(made, x[:1], None):
         asked.clear()
         made(x), other(x), made(torch.cat([x, x], 3)[..., :33]), made(x)  # 33 columns give 4 x 5 maps
         assert asked == [(3, True), (3, False), (3, False), (3, True)]
+
+
+def as_of_tokens(maps: Tensor) -> Tensor:
+    """The same maps, which lie as those that tokens become: one picture's stride is none of these orders'."""
+    return maps.flatten(2).transpose(1, 2).contiguous().transpose(1, 2).reshape(maps.shape)
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -182,11 +188,11 @@ def test_maps_whose_channels_lie_last_stay_so_in_batch_norm_and_its_gradient_is_
     double = x.double().requires_grad_()
     (wanted,) = torch.autograd.grad(norm.double()(double), double, g.double())
     made = model(nn.Sequential(norm.float()), 5, 8)
-    for laid in (x, last(x)):
-        z = laid.clone(memory_format=torch.preserve_format).requires_grad_()
+    for laid, back in product((x, last(x), as_of_tokens(x)), (g, last(g), as_of_tokens(g))):
+        z = laid.detach().requires_grad_()
         with made.undisturbed():
             out = norm(z)
-            (found,) = torch.autograd.grad(out, z, g)
+            (found,) = torch.autograd.grad(out, z, back)
         assert lies_last(out) is lies_last(z)
         torch.testing.assert_close(found.double(), wanted, rtol=1e-6, atol=1e-6)
 
@@ -216,19 +222,22 @@ def test_one_thread_runs_a_convolution_of_one_pixel_with_a_gap(why: str, gap: in
     torch.testing.assert_close(found, slope, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("always", [False, True])
 def test_a_gap_stands_in_no_recording_is_used_where_one_is_followed_and_outside_nothing_is_changed(
-    one_thread, monkeypatch
+    always: bool, one_thread, monkeypatch
 ) -> None:
+    """always: whoever made the model says that its pictures lie last, which stands in the recording."""
     monkeypatch.setattr(recording, "recordings", OrderedDict())
     used: list[bool] = []
     gains = pixel_convolution.gains
     monkeypatch.setattr(gradient, "gains", lambda x, weight: used.append(gains(x, weight)) or used[-1])
-    made, x = model(Net(flat)), pictures()
+    made, x = replace(model(Net(flat)), channels_last=always), pictures()
     conv2d = F.conv2d
     with made.undisturbed(), bounded(made, x[:1], None):
         assert F.conv2d is not conv2d
         graph = recording.graph_of(made, x[:1])
         assert {tuple(n.args[5]) for n in graph.nodes if "convolution" in str(n.target)} == {(1, 1)}
+        assert any("memory_format" in n.kwargs for n in graph.nodes) is always
         with many_passes(made, x, gradient.WORTH):
             found = gradient.folded_outputs(made, x)
         assert used == [False, True, True]
