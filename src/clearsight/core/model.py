@@ -43,8 +43,8 @@ class Model(ABC):
         source: words that load it again ("demo", "timm:resnet18", a folder).
         output: which part of a tuple or dict that the network returns holds the outputs: its number or name, or a path
             of them, "out.logits" (see outputs.py).
-        channels_last: pass pictures in that memory order, in which convolutions are faster; not for networks that call
-            .view() on feature maps.
+        channels_last: always pass pictures in that memory order, in which convolutions are faster; not for networks
+            that call .view() on feature maps.  Explainers and attacks do so where a network gives the same.
     """
 
     net: nn.Module
