@@ -55,7 +55,7 @@ REACH = {
 }  # fmt: skip
 UNFOLDED = (
     "gradients with BatchNorm folded are 1.4 to 1.6 times as fast, but recording the network takes some 1.3 s: it is "
-    "done from 100 passes on, and here there were fewer"
+    "done from 40 passes on, and here there were fewer"
 )
 WHY = {  # above the reach
     "saliency": UNFOLDED,

@@ -24,7 +24,7 @@ test that runs all of it: `pytest -m slow tests/values/test_sweep.py -n 0`.
   its gradient is that of the scores.
 - **at the pixels**: the largest difference between the maps of `saliency(absolute=false)` and `gradient-x-input`, and
   central finite differences in double precision, as a share of them; along random directions and along the gradient's
-  own. At the first size also that of the gradient which methods of hundreds of passes take, with BatchNorm folded.
+  own. At the first size also that of the gradient which methods of dozens of passes take, with BatchNorm folded.
 - **residual**: how far what `integrated-gradients` says that its map misses is from what it misses, as a share of the
   largest score.
 - **at layers**: the largest difference between the gradient, on which `grad-cam` and its kin rest, and finite

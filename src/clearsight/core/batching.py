@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clearsight.core.fastest_order import in_fastest_order
 from clearsight.core.likeness import likeness
 from clearsight.core.model import Model
 from clearsight.core.passes import uncounted
@@ -57,7 +58,8 @@ def bounded(model: Model, x: Tensor, size: int | None) -> Iterator[int]:
 
     size: None for SIZE, or up to MOST where the network is so small that they keep no more than SMALL.  x (1, C, *S) is
     run once for each network and size of picture, to see what it keeps.  A network that keeps less than the picture
-    itself does its work where that is not seen, as an engine for exported files does, and gets SIZE.
+    itself does its work where that is not seen, as an engine for exported files does, and gets SIZE.  Inside, pictures
+    lie in memory as is fastest for the network (see fastest_order.py).
     """
     by_shape = _bytes_kept.setdefault(model.net, {})
     shape = tuple(x.shape[1:])
@@ -69,7 +71,8 @@ def bounded(model: Model, x: Tensor, size: int | None) -> Iterator[int]:
     size = max(1, min(most, BYTES // kept))
     token, token_one_way = _size.set(size), _one_way.set(max(SIZE, most))
     try:
-        yield size
+        with in_fastest_order(model, x):
+            yield size
     finally:
         _size.reset(token)
         _one_way.reset(token_one_way)

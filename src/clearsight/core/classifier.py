@@ -39,8 +39,8 @@ class Classifier(Model):
             their logarithm.  "one-logit" is one number z per picture, for the second of two labels against the first,
             which become the logits -z/2 and z/2.  "multi-label" is a logit for each label by itself.  "values" are
             numbers as they are (regression).
-        channels_last: pass pictures in that memory order, in which convolutions are faster; not for networks that call
-            .view() on feature maps.
+        channels_last: always pass pictures in that memory order, in which convolutions are faster; not for networks
+            that call .view() on feature maps.  Explainers and attacks do so where a network gives the same.
     """
 
     scores: Scores = "logits"

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from clearsight.core import first_pass, passes
+from clearsight.core import first_pass, memory_order, passes
 from clearsight.core.forwards import COARSE, coarse_type, mended, too_coarse
 from clearsight.core.guard import guarded
 from clearsight.core.label_names import finder, first_name, is_number, label_numbers, names, plain, position
@@ -43,8 +43,8 @@ class Model(ABC):
         source: words that load it again ("demo", "timm:resnet18", a folder).
         output: which part of a tuple or dict that the network returns holds the outputs: its number or name, or a path
             of them, "out.logits" (see outputs.py).
-        channels_last: pass pictures in that memory order, in which convolutions are faster; not for networks that call
-            .view() on feature maps.
+        channels_last: always pass pictures in that memory order, in which convolutions are faster; not for networks
+            that call .view() on feature maps.  Explainers and attacks do so where a network gives the same.
     """
 
     net: nn.Module
@@ -96,8 +96,8 @@ class Model(ABC):
 
     def returned(self, z: Tensor) -> Any:
         """Whatever the network itself returns for normalised pictures z (B, C, *S), which it gets in its own type."""
-        if self.channels_last and z.dim() == 4:
-            z = z.contiguous(memory_format=torch.channels_last)
+        if (self.channels_last and z.dim() == 4) or memory_order.is_laid_last(self.net, z):
+            z = memory_order.last(z)
         try:
             out = self.net(z.to(self.dtype))
         except (Refused, torch.OutOfMemoryError):

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.utils import checkpoint
 
 from clearsight.core.batch_norm import scaled_back
+from clearsight.core.memory_order import lies_last
+from clearsight.core.pixel_convolution import widened
 from clearsight.core.undoing import Undo, undone
 
 _lock = threading.Lock()
@@ -30,7 +32,8 @@ def enter(undo: Undo) -> None:
     torch.compile made runs as it was written, because compiled code ignores hooks, or keeps those that are gone.
     torch.utils.checkpoint keeps values instead of working them out again on the way back, where hooks would be gone.
     Batch and instance norm see one picture alone in the usual order of memory, in which alone their gradient is right;
-    batch norm's gradient at a large input is the scale that it is (see batch_norm.py).
+    batch norm's gradient at a large input is the scale that it is (see batch_norm.py).  One thread runs convolutions of
+    one pixel as several would (see pixel_convolution.py).
     """
     for kind in ("cpu", "cuda", "mps", "xpu"):
         if torch.is_autocast_enabled(kind):
@@ -52,7 +55,8 @@ def _enter_process() -> None:
     with _lock:
         if inside_count == 0:
             try:
-                for set_ in (_float32, _as_written, _without_checkpointing, _contiguous_norms, _scaled_batch_norm):
+                norms = (_contiguous_norms, _scaled_batch_norm)
+                for set_ in (_float32, _as_written, _without_checkpointing, *norms, _convolutions_of_a_pixel):
                     set_(process_undo)
             except BaseException:
                 undone(process_undo)
@@ -104,12 +108,41 @@ def _contiguous_norms(undo: Undo) -> None:
 
     PyTorch (2.14.1, on the CPU) takes the values of a single picture in another order for those in the usual one, as
     after ``flatten(2).transpose(1, 2)`` of a layer's maps, or before it of tokens that become maps again, and the
-    gradient that comes out is wrong: that of LeViT, EfficientFormer and XCiT among others.
+    gradient that comes out is wrong: that of LeViT, EfficientFormer and XCiT among others.  Maps whose channels lie
+    last stay so in batch norm with fixed statistics, which is right where their gradient lies in the same way.
     """
-    for name in ("batch_norm", "instance_norm"):
+    for name, fixed in (("batch_norm", _is_fixed), ("instance_norm", _is_never)):
         norm = getattr(nn.functional, name)
         undo.append(lambda name=name, was=norm: setattr(nn.functional, name, was))  # type: ignore[misc]
-        setattr(nn.functional, name, _ordered(norm))
+        setattr(nn.functional, name, _ordered(norm, fixed))
+
+
+def _is_fixed(
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    *_others: Any,
+    **_more: Any,
+) -> bool:
+    """Whether a call of batch norm, but for its input, is one with fixed statistics."""
+    return not training and running_mean is not None and running_var is not None
+
+
+def _is_never(*_args: Any, **_kwargs: Any) -> bool:
+    return False
+
+
+def _convolutions_of_a_pixel(undo: Undo) -> None:
+    conv2d = nn.functional.conv2d
+    through_onednn = widened(conv2d)
+
+    def convolution(*args: Any, **kwargs: Any) -> Tensor:
+        return (through_onednn if _is_inside() else conv2d)(*args, **kwargs)
+
+    undo.append(lambda: setattr(nn.functional, "conv2d", conv2d))
+    nn.functional.conv2d = convolution
 
 
 def _scaled_batch_norm(undo: Undo) -> None:
@@ -123,13 +156,14 @@ def _scaled_batch_norm(undo: Undo) -> None:
     nn.functional.batch_norm = batch_norm
 
 
-def _ordered(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _ordered(norm: Callable[..., Tensor], fixed: Callable[..., bool]) -> Callable[..., Tensor]:
     def ordered(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if not _is_inside() or len(input) != 1:
             return norm(input, *args, **kwargs)
-        out = norm(input.contiguous(), *args, **kwargs)
+        form = torch.channels_last if fixed(*args, **kwargs) and lies_last(input) else torch.contiguous_format
+        out = norm(input.contiguous(memory_format=form), *args, **kwargs)
         if out.requires_grad:
-            out.register_hook(lambda g: g.contiguous())  # type: ignore[no-untyped-call]
+            out.register_hook(lambda g: g.contiguous(memory_format=form))  # type: ignore[no-untyped-call]
         return out
 
     return ordered

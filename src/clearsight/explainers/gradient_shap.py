@@ -14,6 +14,7 @@ from clearsight.errors import Refused
 from clearsight.explainers.common.background import background
 from clearsight.explainers.common.completeness import note_missing, size_of
 from clearsight.explainers.common.gradient import many_passes, pixel_gradients
+from clearsight.internals.fused_forward import fused_forward
 
 
 @method(paper="arXiv:1705.07874", claims="signed class-sensitive stochastic learnable")
@@ -102,7 +103,7 @@ def _note_residual(
     """
     if not diagnostics.wanted():
         return
-    with torch.no_grad():
+    with torch.no_grad(), fused_forward(model, x, len(x) * different):
         clean_logits = model(x).float()
         baseline_scores, sizes = (torch.zeros(len(x), different, device=x.device) for _ in range(2))
         for rows, k in pairs(len(x), different):

@@ -35,8 +35,8 @@ class Detector(Model):
         floor: lowest score of a box that is reported.
         overlap: largest IoU of two reported boxes of one class.
         most: maximum number of boxes reported in a picture.
-        channels_last: pass pictures in that memory order, in which convolutions are faster; not for networks that call
-            .view() on feature maps.
+        channels_last: always pass pictures in that memory order, in which convolutions are faster; not for networks
+            that call .view() on feature maps.  Explainers and attacks do so where a network gives the same.
 
     Refused: what is no network, networks frozen by torch.jit.freeze or recorded in training mode, what is no
     Preprocess, labels that are a string or none, a floor or an overlap outside 0 to 1, and fewer boxes than 1.

@@ -29,8 +29,8 @@ class Segmenter(Model):
         labels: names of the K classes, in the order of the logits, background among them where there is one.
         source: words that load it again.
         output: which part of a tuple or dict that the network returns holds the logits, such as "out".
-        channels_last: pass pictures in that memory order, in which convolutions are faster; not for networks that call
-            .view() on feature maps.
+        channels_last: always pass pictures in that memory order, in which convolutions are faster; not for networks
+            that call .view() on feature maps.  Explainers and attacks do so where a network gives the same.
 
     Refused: what is no network, networks frozen by torch.jit.freeze or recorded in training mode, what is no
     Preprocess, and labels that are a string or none.

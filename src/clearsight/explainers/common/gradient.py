@@ -5,21 +5,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from clearsight.core.memory_order import last as laid_last
 from clearsight.core.model import Model
 from clearsight.core.passes import uncounted
+from clearsight.core.pixel_convolution import GAP, gains
 from clearsight.core.targets import Target
 from clearsight.internals.graph import Graph, Unrecordable
 from clearsight.internals.kept_graph import is_kept
 from clearsight.internals.layers import gradients
 from clearsight.internals.recording import graph_of, is_recorded
 
-WORTH = 100  # passes from which on recording the network costs less than folding BatchNorm saves
-WORTH_KNOWN = 25  # the same where the architecture was recorded before
+WORTH = 40  # passes from which on recording the network costs less than folding BatchNorm saves (Lite0: 20 to 50)
+WORTH_KNOWN = 10  # the same where the architecture was recorded before
 
 _SAME = 1e-5  # of the largest output: how far those of pictures that lie in another order may be from the others
 
@@ -34,7 +37,7 @@ class _Folded:
 
 
 _folded: ContextVar[_Folded | None] = ContextVar("folded", default=None)
-_last: weakref.WeakKeyDictionary[Graph, bool] = weakref.WeakKeyDictionary()
+_last: weakref.WeakKeyDictionary[fx.Graph, bool] = weakref.WeakKeyDictionary()
 
 
 def pixel_gradients(model: Model, x: Tensor, target: Target) -> Tensor:
@@ -51,11 +54,23 @@ def folded_outputs(model: Model, x: Tensor) -> Tensor:
     folded = _folded.get()
     if folded is None or folded.net is not model.net:
         return model(x)
-    return folded.graph(_ordered(model.normalised(x).to(model.dtype), folded.last)).to(x.dtype)
+    return folded.graph(_ordered(model.normalised(x).to(model.dtype), folded.last), _RULES).to(x.dtype)
+
+
+def _convolution(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A convolution; one of one pixel as one thread runs it faster (see pixel_convolution.py)."""
+    run: Any = node.target
+    x, weight, transposed, groups = args[0], args[1], args[6], args[8]
+    if not transposed and groups == 1 and gains(x, weight):
+        args = (*args[:5], [GAP, GAP], *args[6:])
+    return run(*args, **kwargs)
+
+
+_RULES = {"convolution": _convolution}
 
 
 def _ordered(z: Tensor, last: bool) -> Tensor:
-    return z.contiguous(memory_format=torch.channels_last) if last else z
+    return laid_last(z) if last else z
 
 
 @contextmanager
@@ -83,11 +98,12 @@ def many_passes(model: Model, x: Tensor, passes: int) -> Iterator[None]:
 def _may_lie_last(model: Model, graph: Graph, x: Tensor) -> bool:
     """Whether a graph gives the same for pictures like x (1, C, H, W) whose channels lie last: it is faster then.
 
-    One that looks at feature maps by how they lie fails, or gives other outputs.
+    One that looks at feature maps by how they lie fails, or gives other outputs.  It is seen once for networks that
+    share a recording.
     """
     if x.dim() != 4:
         return False
-    if graph not in _last:
+    if graph.owner not in _last:
         z = model.normalised(x).to(model.dtype)
         two = torch.cat([z, z.flip(2, 3)])  # one alone may lie both ways at once
         with uncounted(), torch.no_grad():
@@ -95,10 +111,10 @@ def _may_lie_last(model: Model, graph: Graph, x: Tensor) -> bool:
             try:
                 found = graph(_ordered(two, last=True))
             except RuntimeError:
-                _last[graph] = False
+                _last[graph.owner] = False
             else:
-                _last[graph] = bool((found - wanted).abs().max() <= _SAME * wanted.abs().max())
-    return _last[graph]
+                _last[graph.owner] = bool((found - wanted).abs().max() <= _SAME * wanted.abs().max())
+    return _last[graph.owner]
 
 
 def _is_worth(model: Model, x: Tensor, passes: int) -> bool:
