@@ -83,7 +83,7 @@ CORE = [
     ("internals/fused_forward.py", " or weight_digest(model.net) != weights", "", "fused_forward"),
     ("internals/fused_forward.py", " or _is_hooked(model.net)", "", "fused_forward"),
     ("internals/fused_forward.py", "        passes.note(len(z))\n", "", "fused_forward"),
-    ("internals/fused_forward.py", "or is_recorded(model, x)", "or True", "fused_forward"),
+    ("internals/fused_forward.py", "return usual and pictures >= PAYS", "return usual", "fused_forward"),
     ("core/stand_ins.py", " and not z.requires_grad else", " else", "fused_forward"),
     ("auditing/tournament.py", "max(1, SIZE // len(part))", "1", "side_by_side"),
     ("auditing/tournament.py", ".repeat(len(players))", ".repeat_interleave(len(players))", "side_by_side"),

@@ -77,7 +77,6 @@ def test_masks_found_through_the_folded_network_are_those_of_the_network(method:
     plain = explain(model, x, call, ClassScore(1)).maps
     passes.clear()
     monkeypatch.setattr(gradient, "WORTH", 1)
-    monkeypatch.setattr(gradient, "WORTH_KNOWN", 1)
     found = explain(model, x, call, ClassScore(1)).maps
     assert passes.count(3) == 4
     torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-5)

@@ -22,7 +22,7 @@ from clearsight.core.statistics import FEWEST, Interval, bootstrap
 from clearsight.core.taking import takes_kind
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
-from clearsight.internals.fused_forward import fused_forward
+from clearsight.internals.fused_forward import PAYS, fused_forward
 from clearsight.perturbation.map_thresholds import LEVELS, best_level, rises_through, stretched
 from clearsight.runner.results import Explanation
 from clearsight.runner.run import explain, measure, resolve
@@ -490,8 +490,8 @@ def _measure_maps(
         wanted_regions = regions[rows] if regions is not None and "regions" in metric.method.injected else None
         side_by_side = torch.cat([maps[player] for player in players])
         method = calls[players[0]] if alone else None
-        # the explainer itself may look inside the network; a metric only asks for scores
-        with nullcontext() if alone else fused_forward(case.model, pixels):
+        # the explainer itself may look inside the network; a metric only asks for scores, often hundreds
+        with nullcontext() if alone else fused_forward(case.model, pixels, PAYS):
             found = measure(
                 case.model, pixels[rows], side_by_side, metric, target, regions=wanted_regions, method=method,
                 other=other, seed=case.seed,

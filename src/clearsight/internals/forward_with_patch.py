@@ -22,7 +22,7 @@ from clearsight.internals.graph import Graph, Values, word
 from clearsight.internals.patch_plan import ELEMENT, Plan, first, plan_for
 from clearsight.internals.patch_rules import Boxes, Step
 from clearsight.internals.probe import probed
-from clearsight.internals.recording import graph_of, is_recorded
+from clearsight.internals.recording import graph_of
 
 ForwardWithPatch = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -93,7 +93,7 @@ def worthwhile_plan(model: Model, x: Tensor, starts: Tensor, sides: tuple[int, .
     if x.dim() != 4 or x.device.type != "cpu" or times * (1 - MOST) < PLAN:
         return None
     try:
-        if not is_recorded(model, x[:1]) and not _worth_recording(model, x, times):
+        if not _worth_recording(model, x, times):
             return None
         graph = graph_of(model, x[:1])
     except Refused:

@@ -21,7 +21,7 @@ from clearsight.core.stand_ins import StandIn, standing_in
 from clearsight.core.weight_digest import weight_digest
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Rule, word
-from clearsight.internals.recording import graph_of, is_recorded
+from clearsight.internals.recording import graph_of
 
 PAYS = 100  # pictures; a recording takes about 30 passes' time, and a fused pass half a plain one's (FCOS, 224 pixels)
 _SAME = 1e-5  # of the largest logit: how far those of the fused operations may be from the network's
@@ -30,10 +30,11 @@ _ACTIVATIONS = {"relu": "relu", "silu": "swish", "hardtanh": "hardtanh"}  # and 
 
 
 @contextmanager
-def fused_forward(model: Model, x: Tensor, pictures: int = 0) -> Iterator[None]:
-    """Inside, pictures like x (B, C, *S) that need no gradient go forward fused, where the network is recorded already.
+def fused_forward(model: Model, x: Tensor, pictures: int) -> Iterator[None]:
+    """Inside, pictures like x (B, C, *S) that need no gradient go forward fused, where it pays to record the network.
 
-    pictures: how many will go forward; for `PAYS` or more a network is recorded.
+    pictures: how many will go forward: `PAYS` or more.  Whether the network was recorded before does not count: what
+    comes out is the same to the bit whatever this process did earlier.
 
     Their logits are the network's up to rounding.  The network itself is asked where anything hooks into it, where its
     weights are not what they were, and on other devices and in other types than float32 on the CPU.
@@ -56,7 +57,7 @@ def _can_be(model: Model, x: Tensor, pictures: int) -> bool:
         return False
     types = {p.dtype for p in model.net.parameters()} | {x.dtype}
     usual = types == {torch.float32} and model.device.type == x.device.type == "cpu"
-    return usual and (pictures >= PAYS or is_recorded(model, x))
+    return usual and pictures >= PAYS
 
 
 def _stand_in(model: Model, x: Tensor) -> StandIn | None:

@@ -19,10 +19,9 @@ from clearsight.core.targets import Target
 from clearsight.internals.graph import Graph, Unrecordable
 from clearsight.internals.kept_graph import is_kept
 from clearsight.internals.layers import gradients
-from clearsight.internals.recording import graph_of, is_recorded
+from clearsight.internals.recording import graph_of
 
 WORTH = 40  # passes from which on recording the network costs less than folding BatchNorm saves (Lite0: 20 to 50)
-WORTH_KNOWN = 10  # the same where the architecture was recorded before
 
 _SAME = 1e-5  # of the largest output: how far those of pictures that lie in another order may be from the others
 
@@ -80,7 +79,7 @@ def many_passes(model: Model, x: Tensor, passes: int) -> Iterator[None]:
     The logits stay the same up to rounding, and the way back is about half as long again without it.
     """
     current = _folded.get()
-    if is_kept() or (current is not None and current.net is model.net) or not _is_worth(model, x, passes):
+    if is_kept() or (current is not None and current.net is model.net) or not _is_worth(model, passes):
         yield
         return
     try:
@@ -117,8 +116,9 @@ def _may_lie_last(model: Model, graph: Graph, x: Tensor) -> bool:
     return _last[graph.owner]
 
 
-def _is_worth(model: Model, x: Tensor, passes: int) -> bool:
-    """Whether so many passes cost more than they would with BatchNorm folded, and recording the network for that."""
-    if passes < WORTH_KNOWN or not any(isinstance(m, _BatchNorm) for m in model.net.modules()):
-        return False
-    return passes >= WORTH or is_recorded(model, x)
+def _is_worth(model: Model, passes: int) -> bool:
+    """Whether so many passes cost more than they would with BatchNorm folded, and recording the network for that.
+
+    Whether it was recorded before does not count: maps are the same to the bit whatever this process did earlier.
+    """
+    return passes >= WORTH and any(isinstance(m, _BatchNorm) for m in model.net.modules())
