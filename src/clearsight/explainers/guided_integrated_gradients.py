@@ -88,10 +88,11 @@ def _advance(at: Tensor, size: Tensor, way: Tensor, part: float, fraction: float
         while True:
             excess = length * part - torch.linalg.vecdot(w, a)
             least = todo <= _at_rank(todo, rank).clamp_(max=LARGEST)
-            able = (high - a).mul_(w).mul_(least).sum(1)
+            moves = least.to(a)
+            able = (high - a).mul_(w).mul_(moves).sum(1)
             on = (excess > enough).logical_and_(able > 0).logical_and_(going > 0)
             gamma = (excess / able.where(on, going + 1)).clamp_(max=1).mul_(on)
-            a.lerp_(a.new_tensor(high), least * gamma[:, None])
+            a.lerp_(a.new_tensor(high), moves.mul_(gamma[:, None]))
             going = (gamma == 1).to(going)
             if not bool(going.any()):
                 break
