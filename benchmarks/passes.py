@@ -51,7 +51,7 @@ WHY = {  # known reasons; what has none here was not looked into
     "relevance-cam": "a call's own cost, 5 to 9 ms",
     "deep-lift": "a pass of the first picture checks the recording, and a ReLU's change over change takes seven steps "
     "where its slope takes one",
-    "ablation-cam": "a call's own cost, 4 to 6 ms, beside one pass",
+    "ablation-cam": "a call's own cost, 3 to 6 ms, beside one pass",
     "guided-integrated-gradients": "each step ranks all values of the picture by their gradient",
     "xrai": "scikit-image cuts each picture into regions six times, half of the rest, and they are grown and ranked",
     "eigen-cam": "the eigenvectors and the fixed cost of a call, beside one pass",
