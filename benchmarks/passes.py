@@ -49,12 +49,12 @@ SPELLED = {  # hundreds of passes at their defaults
 }  # fmt: skip
 WHY = {  # known reasons; what has none here was not looked into
     "relevance-cam": "a call's own cost",
-    "deep-lift": "a pass of the first picture checks the recording, a ReLU's change over change takes seven steps "
-    "where its slope takes one, and max-pooling hands back to two winners",
-    "ablation-cam": "what follows the layer runs on a copy of the layer's output for each channel, beside few products",
+    "deep-lift": "a pass of the first picture checks the recording, and a ReLU's change over change takes seven steps "
+    "where its slope takes one",
+    "ablation-cam": "a call's own cost beside one pass",
     "guided-integrated-gradients": "each step ranks all values of the picture by their gradient",
-    "xrai": "scikit-image cuts each picture into regions six times, a third of the rest, and they are grown and ranked",
-    "eigen-cam": "the fixed cost of a call beside one pass, and of small pictures the eigenvectors",
+    "xrai": "scikit-image cuts each picture into regions six times, half of the rest, and they are grown and ranked",
+    "eigen-cam": "a call's own cost beside one pass, and of small pictures the eigenvectors",
 }  # fmt: skip
 ABOUT = (
     "What formulas need: multiply-adds of convolutions and matrix products per picture, forwards in those of a plain",
@@ -197,7 +197,7 @@ def table(rows: dict[str, list[Cost | str]], sizes: Sequence[int]) -> str:
         "pixels, timed around every call in the same process, one thread. 1 and 4 pictures go through the demo",
         f"network (224 pixels), 64 through a plain CNN of three convolutions (32 pixels). At most {MOST} is asked.",
         "Below 1 a method goes back through part of the network only, or its versions of a picture go together.",
-        "Rules that run a layer several times are measured by what their formula needs, in the second table.",
+        "Rules that run a layer several times, and ablation-cam, go by what their formula needs, in the second table.",
         "",
         "| method | F, B per picture | " + " | ".join(f"{n} picture{'s' * (n > 1)}" for n in sizes) + " |",
         "|---" + "|---:" * (len(sizes) + 1) + "|",

@@ -95,16 +95,24 @@ def needed(model: Model, x: Tensor, call: str) -> Products | None:
 
 
 def _ablated(model: Model, x: Tensor) -> Products:
-    """A pass, and what follows the layer once without each channel that is not 0 anyway (Desai 2020, eq. 3)."""
+    """A pass, and of what follows the layer no more than each channel changes (Desai 2020, eq. 3).
+
+    Up to the first product behind the layer, channels do not meet here.  That product is a sum over channels: without
+    each of them in turn it needs as many multiply-adds as once with all.  What follows it is needed once for each
+    channel that is not 0 anyway.
+    """
     with model.undisturbed(), torch.no_grad():
         graph = graph_of(model, x[:1], find_layer(model, x[:1], "auto"))
         values = graph.values(model.normalised(x))
     assert graph.marked is not None
     layers = [node for node in graph.nodes if word(node) in ("convolution", "addmm")]
     sizes = {node: _multiply_adds(graph, values, node) for node in layers}
-    after = graph.nodes[graph.nodes.index(graph.marked) :]
+    after = graph.nodes[graph.nodes.index(graph.marked) + 1 :]
+    first, *others = (node for node in after if node in sizes)
+    between = {word(node) for node in after[: after.index(first)]}
+    assert between <= {"mean", "reshape"}, between  # else each channel needs a product of its own
     alive = (values[graph.marked] != 0).flatten(2).any(2).sum().item() / len(x)
-    return PASS + Products(1, 0).times(alive * sum(sizes.get(node, 0) for node in after) / sum(sizes.values()))
+    return PASS + PASS.times((sizes[first] + alive * sum(sizes[node] for node in others)) / sum(sizes.values()))
 
 
 def _multiply_adds(graph: Graph, values: Values, node: fx.Node) -> int:

@@ -43,7 +43,7 @@ METHODS = {
         ("todo.masked_fill_(least, torch.inf)", "todo.masked_fill_(least, 0.0)"),
         ("length * part", "length.amax() * part"),
         ("(gamma == 1).to(going)", "(gamma == 2).to(going)"),
-        ("least * gamma[:, None]", "least.double()"),
+        ("moves.mul_(gamma[:, None])", "moves"),
         ("min(max(part + d, 0.0), 1.0)", "part"),
         (".view_as(x).sum(1)", ".view_as(x).mean(1)"),
         ("    note_residual(model, x, target, torch.tensor(baseline), maps)\n", ""),

@@ -35,15 +35,14 @@ METHODS = {
         ("cam.relu()", "cam"),
     ],
     "explainers/ablation_cam.py": [
-        ("before[rows] - target[rows](rest(rows, without))", "target[rows](rest(rows, without)) - before[rows]"),
+        ("before[rows] - target[rows](without)", "target[rows](without) - before[rows]"),
         ("before[rows] - target[rows]", "target[rows]"),
-        ("without[torch.arange(len(i)), k] = 0", "without[torch.arange(len(i)), k] *= 0.5"),
-        ("without[torch.arange(len(i)), k] = 0", "without[:, k] = 0"),
         (".sum(1).relu()", ".sum(1)"),
-        ("(a != 0)", "(a > 0)"),
-        ("target[rows](rest", "target[rows * 0](rest"),
+        ("target[rows](without)", "target[rows * 0](without)"),
     ],
 }
+
+WITHOUT = "internals/forward_without_channel.py"
 
 # what the methods stand on: (file, old text, new text, pytest's -k)
 CORE = [
@@ -145,6 +144,21 @@ CORE = [
     ("internals/forward_from_layer.py", "except Unrecordable:", "except ZeroDivisionError:", "ablation"),
     ("internals/forward_from_layer.py", "value[rows] for node", "value[rows * 0] for node", "ablation"),
     ("internals/forward_from_layer.py", "values.to(out)", "out", "ablation"),
+    ("internals/forward_from_layer.py", "        if is_new:\n", "        if False:\n", "another_way_by_now"),
+    ("internals/forward_from_layer.py", "kind.shape[1:] != a.shape[1:]", "False", "another_way_by_now"),
+    (WITHOUT, "= none[0, k]", "*= 0.5", "ablation"),
+    (WITHOUT, "= none[0, k]", "= 0", "ablation"),
+    (WITHOUT, "without[torch.arange(len(i)), k]", "without[:, k]", "ablation"),
+    (WITHOUT, "(values != none)", "(values > none)", "ablation"),
+    (WITHOUT, "(empty - now)", "(0 * empty - now)", "ablation"),
+    (WITHOUT, "if node is not rest.graph.end:", "if False:", "ablation"),
+    (WITHOUT, "if node is not rest.graph.end:", "if True:", "ablation"),
+    (WITHOUT, "slice(row, row + together)", "slice(0, together)", "ablation"),
+    (WITHOUT, "slice(k, k + few)", "slice(0, few)", "ablation"),
+    (WITHOUT, "len(readers) != 1 or not _keeps_apart", "not readers or not _keeps_apart", "ablation"),
+    (WITHOUT, "return long == sorted(long)", "return True", "ablation"),
+    (WITHOUT, "all(axis % dims > 1 for axis in axes)", "True", "ablation"),
+    (WITHOUT, '    if name == "affine":', '    if name == "nothing":', "ablation"),
     ("internals/forward_from_layer.py", "if node in graph.moving and node not in dependent:", "if False:", "ablation"),
     (
         "internals/graph.py",

@@ -512,6 +512,26 @@ def test_a_relu_piece_by_piece_is_the_curve(monkeypatch, laid, piece, rows):
         torch.testing.assert_close(rescale.vjp(found, x, back), wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_a_relu_keeps_the_order_of_its_numbers():
+    """Of one picture too, whose strides several orders have: convolutions behind it go by them."""
+    x = torch.randn(1, 4, 5, 6).to(memory_format=torch.channels_last).requires_grad_()
+    out = x.relu()
+    assert rescale.opened(x, x.detach(), out, out.detach(), 0.0, torch.inf).stride() == x.stride()
+
+
+def test_the_winners_of_a_pooling_by_hand():
+    """What it gains goes to the winner now, what it loses to the one before; of no change its own slope is left."""
+    now = torch.tensor([[[[3.0, 1.0, 1.0, 2.0, 5.0, 0.0, 4.0, 4.0]]]], requires_grad=True)
+    was = torch.tensor([[[[1.0, 2.0, 4.0, 0.0, 5.0, 2.0, 0.0, 4.0]]]])
+
+    def pool(t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.nn.functional.max_pool2d_with_indices(t, (1, 2))
+
+    out, _ = rescale.peaks(now, was, pool)
+    g = rescale.vjp(out, now, torch.tensor([[[[1.0, 10.0, 100.0, 1000.0]]]])).flatten()
+    torch.testing.assert_close(g, torch.tensor([0.5, 0.0, 20 / 3, 0.0, 100.0, 0.0, 0.0, 0.0]))
+
+
 def test_the_baseline_goes_once_for_all_pictures():
     model, x = wrapped(made(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(192, 3)))), 5
     e = explain(model, pictures(x), "deep-lift", ClassScore(1))

@@ -282,7 +282,7 @@ def test_ablation_cam_is_the_same_by_tail_and_by_whole_passes(net, pictures, mon
     def refuse(*_: object) -> None:
         raise Unrecordable("not today")
 
-    monkeypatch.setattr("clearsight.internals.forward_from_layer.graph_of", refuse)
+    monkeypatch.setattr("clearsight.internals.forward_from_layer.with_graph", refuse)
     slow = explain(model, pictures, "ablation-cam(layer=layer)", ClassScore([0, 1, 2]))
     torch.testing.assert_close(fast.maps, slow.maps, rtol=1e-3, atol=1e-4)
     assert (fast.maps > 0).any()

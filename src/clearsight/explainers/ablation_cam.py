@@ -3,14 +3,12 @@
 import torch
 from torch import Tensor
 
-from clearsight.core.batching import at_once, pairs
 from clearsight.core.catalogue import method
 from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.internals.forward_from_layer import forward_from
+from clearsight.internals.forward_without_channel import without_channels
 from clearsight.internals.layers import enlarge, find_layer
-
-BYTES = 2**24  # of a layer's outputs that what follows it is run on at once: weights are read once for all of them
 
 
 @method(paper="doi:10.1109/WACV45572.2020.9093360", claims="class-sensitive needs-convolutions")
@@ -21,8 +19,9 @@ def ablation_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto"
     it to 0 at all places.  The paper divides the fall by the target of the whole picture.  This division is left out
     here: it changes nothing within a map, but it inverts the map where the target is negative.
 
-    Only what follows the layer runs again, once for each channel that is not 0 already; these runs do not count as
-    passes.  Where the network cannot be recorded, they are whole passes and count as such.
+    Only what follows the layer runs again, and of that no more than a channel changes: behind pooling its own numbers,
+    and of a dense layer after that its own part.  These runs do not count as passes.  Where the network cannot be
+    recorded, they are whole passes, one for each channel that is not 0 already, and count as such.
 
     Args:
         layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
@@ -37,14 +36,9 @@ def ablation_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto"
     layer = find_layer(model, x, layer)
     a, rest = forward_from(model, x, layer)
     with torch.no_grad():
-        every = torch.arange(len(x))
-        before = target(rest(every, a))
+        before = target(rest(torch.arange(len(x)), a))
         falls = before.new_zeros(a.shape[:2])
-        alive = (a != 0).flatten(2).any(2).nonzero()
-        for i, _ in pairs(len(alive), 1, max(at_once(), BYTES // a[0].nbytes)):
-            rows, k = alive[i].T
-            without = a[rows]
-            without[torch.arange(len(i)), k] = 0
-            falls[rows, k] = before[rows] - target[rows](rest(rows, without))
+        for rows, k, without in without_channels(rest, a):
+            falls[rows, k] = before[rows] - target[rows](without)
     cam = (falls.view(*falls.shape, *[1] * (a.dim() - 2)) * a).sum(1).relu()
     return enlarge(cam, x.shape[2:]).float()

@@ -65,6 +65,7 @@ def _in_parts(model: Model, graph: Graph, x: Tensor, target: Target, baseline: f
     z = model.normalised(x[:1]).to(model.dtype)
     together = graph.at_once(z, work=4, more=1) if alike else graph.at_once(z, work=4, copies=2)
     maps: list[Tensor] = []
+    together = -(-len(x) // -(-len(x) // together))  # as many in each portion: one alone costs more than its share
     for rows in torch.split(torch.arange(len(x)), together):
         some, asked = (x, target) if len(rows) == len(x) else (x[rows.to(x.device)], target[rows])
         if not alike:

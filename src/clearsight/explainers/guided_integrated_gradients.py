@@ -85,15 +85,18 @@ def _advance(at: Tensor, size: Tensor, way: Tensor, part: float, fraction: float
         enough = 1e-9 * length
         todo = size[block].masked_fill((a >= high).logical_or_(w == 0), torch.inf)  # what may move, by its gradient
         going = torch.ones_like(length)
-        while bool(going.any()):
+        while True:
             excess = length * part - torch.linalg.vecdot(w, a)
             least = todo <= _at_rank(todo, rank).clamp_(max=LARGEST)
-            able = (high - a).mul_(w).mul_(least).sum(1)
+            moves = least.to(a)
+            able = (high - a).mul_(w).mul_(moves).sum(1)
             on = (excess > enough).logical_and_(able > 0).logical_and_(going > 0)
             gamma = (excess / able.where(on, going + 1)).clamp_(max=1).mul_(on)
-            a.lerp_(a.new_tensor(high), least * gamma[:, None])
-            todo.masked_fill_(least, torch.inf)
+            a.lerp_(a.new_tensor(high), moves.mul_(gamma[:, None]))
             going = (gamma == 1).to(going)
+            if not bool(going.any()):
+                break
+            todo.masked_fill_(least, torch.inf)
 
 
 def _at_rank(values: Tensor, rank: int) -> Tensor:

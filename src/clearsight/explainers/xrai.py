@@ -118,23 +118,31 @@ def rank_regions(density: NDArray[np.float64], regions: NDArray[np.bool_]) -> ND
     pixel is taken once, so all rounds together cost as much as one look at all regions.
     """
     flat = density.ravel()
-    fewest = FEWEST * flat.size / SIDE**2
+    fewest = max(FEWEST * flat.size / SIDE**2, 1)
     fresh = np.ones(flat.size, dtype=bool)
-    around = np.ascontiguousarray(regions.T)  # of each pixel the regions, which lie together
-    weights = np.stack([flat, np.ones_like(flat)])
-    adds = weights @ around.astype(float)  # of each region, what is new in it: its sum, and its number of pixels
+    region, pixel = np.divmod(np.flatnonzero(regions), flat.size)
+    ends = np.bincount(region, minlength=len(regions)).cumsum().tolist()
+    around = region[np.argsort(pixel, kind="stable")]  # the regions of each pixel, one pixel after the other
+    last = np.bincount(pixel, minlength=flat.size).cumsum().tolist()
+    total = np.bincount(region, flat[pixel], len(regions))  # of what is new in each region, and its number of pixels
+    count = np.bincount(region, minlength=len(regions))
+    count_of = count.tolist()  # before anything is taken
     ranked = np.zeros_like(flat)
-    fewest = max(fewest, 1)
     while True:
         gains = np.full(len(regions), -np.inf)
-        np.divide(adds[0], adds[1], out=gains, where=adds[1] >= fewest)
+        np.divide(total, count, out=gains, where=count >= fewest)
         best = int(gains.argmax())
         if gains[best] == -np.inf:
             break
-        new = np.flatnonzero(regions[best] & fresh)
+        inside = pixel[ends[best] - count_of[best] : ends[best]]
+        new = inside[fresh[inside]]
         ranked[new] = gains[best]
         fresh[new] = False
-        adds -= weights[:, new] @ around[new].astype(float)
+        touched = [around[last[i - 1] if i else 0 : last[i]] for i in new.tolist()]
+        less = np.repeat(flat[new], [*map(len, touched)])
+        where = np.concatenate(touched)
+        total -= np.bincount(where, less, len(regions))
+        count -= np.bincount(where, minlength=len(regions))
     if fresh.any():
         ranked[fresh] = flat[fresh].mean()
     return ranked.reshape(density.shape)

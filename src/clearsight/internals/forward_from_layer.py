@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,28 +14,65 @@ from clearsight.core.model import Model
 from clearsight.internals.graph import Graph, Unrecordable, Values
 from clearsight.internals.layers import activations, layout_of, module_at
 from clearsight.internals.places import as_maps
-from clearsight.internals.recording import graph_of
+from clearsight.internals.recording import OtherRunError, hold, with_graph
+from clearsight.internals.tape import kind_of
 
 ForwardFrom = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """What follows the marked layer of a graph, for some pictures: from rows (n,) and values (n, K, *s) to logits.
+
+    order: the nodes that read the layer and that the logits need, in order; fixed: for each picture the values that
+    they read beside them.
+    """
+
+    graph: Graph
+    marked: fx.Node
+    order: list[fx.Node]
+    fixed: Values
+
+    def __call__(self, rows: Tensor, values: Tensor) -> Tensor:
+        kind = kind_of(self.marked)
+        return self.behind([self.marked])(rows, values if kind is None else values.to(kind.dtype))
+
+    def behind(self, chain: list[fx.Node]) -> ForwardFrom:
+        """From values of the last node of a chain, from the marked one on, each of which alone reads the one before."""
+        after = [node for node in self.order if node not in {*chain}]
+
+        def run(rows: Tensor, values: Tensor) -> Tensor:
+            found: Values = {chain[-1]: values} | {node: value[rows] for node, value in self.fixed.items()}
+            with torch.no_grad():
+                out: Tensor = self.graph.follow(after, found, len(rows), wanted={self.graph.end})[self.graph.end]
+            return out.float()
+
+        return run
 
 
 def forward_from(model: Model, x: Tensor, layer: str) -> tuple[Tensor, ForwardFrom]:
     """The output of a layer, (B, K, *s), and a function from other outputs to logits, for pictures x (B, C, *S).
 
     The function takes rows (n,), which say of which picture each value is, and values (n, K, *s), and gives logits
-    (n, classes).  Of a network that can be recorded it runs no more than what reads the layer's output, and that is not
-    counted as a pass; of any other, the whole.  What reaches the logits past the layer stays as it was for the picture.
+    (n, classes).  Of a network that can be recorded it is `Recorded`: it runs no more than what reads the layer's
+    output, and that is not counted as a pass.  Of any other it runs the whole.  What reaches the logits past the layer
+    stays as it was for the picture.
 
     Refused: layers that do not give feature maps, or that run several times.
     """
-    a, _ = activations(model, x, layer)
+    a, logits = activations(model, x, layer)
+
+    def recorded(graph: Graph, is_new: bool) -> ForwardFrom:
+        rest = forward_recorded(graph, model.normalised(x).to(model.dtype))
+        if is_new:
+            _refuse_other_shape(graph, a)
+            hold(model, x, rest(torch.arange(len(x)), a), layer, logits)
+        return rest
+
     try:
-        graph = graph_of(model, x[:1], layer)
+        return a, with_graph(model, x, recorded, layer)
     except Unrecordable:
         return a, forward_whole(model, x, layer)
-    if graph.marked is None:
-        return a, forward_whole(model, x, layer)
-    return a, forward_recorded(graph, model.normalised(x).to(model.dtype))
 
 
 def forward_whole(model: Model, x: Tensor, layer: str) -> ForwardFrom:
@@ -55,21 +93,25 @@ def forward_whole(model: Model, x: Tensor, layer: str) -> ForwardFrom:
     return run
 
 
-def forward_recorded(graph: Graph, z: Tensor) -> ForwardFrom:
-    """By what was recorded of the network behind the marked layer, for normalised pictures z (B, C, *S)."""
-    order, bypassing = _nodes_after(graph)
-    fixed_values = _values_of(graph, z, bypassing) if bypassing else {}
+def forward_recorded(graph: Graph, z: Tensor) -> Recorded:
+    """By what was recorded of the network behind the marked layer, for normalised pictures z (B, C, *S).
 
-    def run(rows: Tensor, values: Tensor) -> Tensor:
-        assert graph.marked is not None
-        values_of_nodes: Values = {graph.marked: values.to(z)} | {
-            node: value[rows] for node, value in fixed_values.items()
-        }
-        with torch.no_grad():
-            out: Tensor = graph.follow(order, values_of_nodes, len(rows), wanted={graph.end})[graph.end]
-        return out.float()
+    Unrecordable: what the layer gives is not in the recording.
+    """
+    if graph.marked is None:
+        raise Unrecordable("the scores do not depend on the layer, so what follows it cannot be run alone")
+    found = graph.run_of.found
+    if "after the layer" not in found:
+        found["after the layer"] = _nodes_after(graph)
+    order, bypassing = found["after the layer"]
+    return Recorded(graph, graph.marked, order, _values_of(graph, z, bypassing) if bypassing else {})
 
-    return run
+
+def _refuse_other_shape(graph: Graph, a: Tensor) -> None:
+    """OtherRunError: the layer gave another shape as it was recorded."""
+    kind = kind_of(graph.marked) if graph.marked else None
+    if kind is not None and kind.shape[1:] != a.shape[1:]:
+        raise OtherRunError
 
 
 def _nodes_after(graph: Graph) -> tuple[list[fx.Node], set[fx.Node]]:
