@@ -117,6 +117,12 @@ CORE = [
     ("core/blackbox.py", "else (~known[paid]).nonzero()[:, 0]", "else (~known).nonzero()[:, 0]", "blackbox"),
     ("core/blackbox.py", "elif bool((value < 0).any()):", "elif bool((value < -1).any()):", "blackbox"),
     ("attacks/square.py", "torch.nextafter(z, x), z)", "z, z)", "square"),
+    ("core/blackbox.py", "counted, quick_linear(self._model.net):", "counted:", "quick_linear"),
+    ("core/quick_linear.py", "rows >= ROWS and ", "", "quick_linear"),
+    ("core/quick_linear.py", " and rows * weight.numel() >= PRODUCTS", "", "quick_linear"),
+    ("core/quick_linear.py", "usual and not wanted", "usual", "quick_linear"),
+    ("core/quick_linear.py", "if type(m) is nn.Linear and", "if isinstance(m, nn.Linear) and", "quick_linear"),
+    ("core/quick_linear.py", "t.dtype == torch.float32 and ", "", "quick_linear"),
     ("core/blackbox.py", "        if not len(sent):\n", "        if False:\n", "blackbox"),
     ("core/blackbox.py", 'if self.access == "label" and not label:', "if False:", "blackbox"),
 ]

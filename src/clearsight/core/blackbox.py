@@ -14,6 +14,7 @@ from clearsight.core.batching import at_once
 from clearsight.core.classifier import Classifier
 from clearsight.core.model import Model
 from clearsight.core.norms import Measure, per_picture, perturbation_norm, project
+from clearsight.core.quick_linear import quick_linear
 from clearsight.core.targets import Goal, margin, surely_met
 from clearsight.errors import Refused
 
@@ -221,7 +222,8 @@ class BlackBox:
 
     def _outputs(self, sent: Tensor, *, every: bool) -> Tensor:
         """Outputs (n, ...) of versions sent, as many at a time as suit the network; every: all of them are counted."""
-        with torch.no_grad(), nullcontext() if every else passes.uncounted():
+        counted = nullcontext() if every else passes.uncounted()
+        with torch.no_grad(), counted, quick_linear(self._model.net):
             size = at_once()
             if len(sent) <= size:
                 return self._model(sent).float().cpu()
