@@ -121,7 +121,7 @@ def test_what_is_known_is_paid_for_and_not_seen_again():
     model = scale()
     box, seen = gate(queries=5, model=model), watched(model)
     with passes.counted(model.net) as counted:
-        loss, met, asked = box.ask_until_better(pixels(*versions), of, nth, low, known)
+        loss, met, asked = box.ask_until_better(pixels(*versions)[~known], of, nth, low, known)
     assert asked.tolist() == [True, True, False, True, True, True, True]
     torch.testing.assert_close(loss, torch.tensor([1.5, 1.2, torch.inf, 1.1, 1.1, 0.6, -1.6]))
     assert met.tolist() == [False] * 6 + [True]
@@ -131,9 +131,17 @@ def test_what_is_known_is_paid_for_and_not_seen_again():
     assert counted.forwards == 6
     torch.testing.assert_close(box.best(None), torch.cat([pixels((0.7, 0.1)), clean()[1:2], pixels((0.1, 0.9))]))
     all_known = torch.ones(2, dtype=torch.bool)
-    assert box.ask_until_better(pixels(*versions[3:5]), rows(1, 1), rows(1, 2), low[3:5], all_known)[2].all()
+    assert box.ask_until_better(clean()[:0], rows(1, 1), rows(1, 2), low[3:5], all_known)[2].all()
     assert box.used.tolist() == [2, 4, 2]
     assert [len(s) for s in seen] == [3]
+    mixed = torch.tensor([True, False, False, False])  # the second picture has one query left, the third has three
+    _, met, asked = box.ask_until_better(
+        pixels((0.1, 0.9), (0.9, 0.1), (0.1, 0.9)), rows(1, 1, 2, 2), rows(1, 2, 1, 2), torch.zeros(4), mixed
+    )
+    assert asked.tolist() == [True, False, True, True]
+    assert met.tolist() == [False, False, False, True]
+    assert box.used.tolist() == [2, 5, 4]
+    assert [len(s) for s in seen] == [3, 2]
 
 
 @pytest.mark.parametrize("known", [None, torch.tensor([True, False, False])])
@@ -141,7 +149,8 @@ def test_an_answer_that_is_thrown_away_does_not_say_how_large_outputs_are(known)
     """Its output of 1e7 would make a difference of 1 count as rounding."""
     box = gate(model=linear([[0.0, -1.0], [0.0, 1.0], [-1e7, 0.0]]))
     versions = pixels((0.0, 0.0), (0.0, 0.5), (1.0, 0.1))
-    _, met, asked = box.ask_until_better(versions, rows(0, 0, 0), rows(1, 2, 3), torch.zeros(3), known)
+    sent = versions if known is None else versions[~known]
+    _, met, asked = box.ask_until_better(sent, rows(0, 0, 0), rows(1, 2, 3), torch.zeros(3), known)
     assert (met.tolist(), asked.tolist()) == ([False, True, False], [True, True, False])
     assert box.ask(pixels((0.0, 0.5)), rows(0))[1].tolist() == [True]
 

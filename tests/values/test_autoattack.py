@@ -541,10 +541,10 @@ def test_no_pixel_of_square_is_beyond_eps_by_rounding(trained, monkeypatch, eps)
     sent: list[Tensor] = []
     ask = BlackBox.ask_until_better
 
-    def seen(box: BlackBox, z: Tensor, of: Tensor, *args: Any, **known: Any) -> Any:
-        sent.append((z - box.clean[of]).abs())
-        assert 0 <= float(z.min()) <= float(z.max()) <= 1
-        return ask(box, z, of, *args, **known)
+    def seen(box: BlackBox, z: Tensor, of: Tensor, *args: Any, known: Tensor) -> Any:
+        sent.append((z - box.clean[of[~known]]).abs())
+        assert ((z >= 0) & (z <= 1)).all()
+        return ask(box, z, of, *args, known=known)
 
     monkeypatch.setattr(BlackBox, "ask_until_better", seen)
     attack(model, x[:4], y[:4], "square(queries=20)", eps=eps)
@@ -623,6 +623,18 @@ def test_square_stops_where_the_goal_is_met_and_scales_its_schedule(trained):
     assert 0 < int(a.fooled.sum()) < len(x)
     assert torch.equal(a.spent, torch.where(a.fooled, a.first, 60))
     assert not torch.equal(a.x, b.x)
+
+
+def test_squares_are_as_large_as_the_schedule_says(monkeypatch):
+    """One query after the other about a network that always answers alike, also where numbers are drawn again."""
+    model, x = linear([[0.0] * 100] * 2, [1.0, 0.0]), torch.full((1, 1, 10, 10), 0.5)
+    sizes: list[int] = []
+    compare = square_file.is_changed
+    monkeypatch.setattr(square_file, "WASTE", 0)
+    monkeypatch.setattr(square_file, "is_changed", lambda a, b: sizes.append(b.shape[2]) or compare(a, b))
+    attack(model, x, torch.tensor([0]), "square(queries=130)", eps=0.1)
+    sides = [square_sides(x.shape[2:], 0.8 / 2**h, "linf") for h in halvings(torch.arange(129), 130).tolist()]
+    assert sizes == [down * across for down, across in sides]
 
 
 def test_square_l2_uses_the_whole_budget(trained):

@@ -8,6 +8,7 @@ from functools import lru_cache, reduce
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from clearsight.core import rng
 from clearsight.core.batching import at_once
@@ -20,8 +21,9 @@ WASTE = 0.4  # queries are tried ahead as long as about a fifth of them, half of
 DRAWN = 100  # queries for which random numbers are drawn at a time
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # after which of 10000 queries the share p is halved
 
-# versions (n, C, *S) of the pictures (n,), from the best ones so far and their plans (n, k)
-Change = Callable[[Tensor, Tensor, Tensor], Tensor]
+# Of pictures (n,), all the best versions so far (B, C, *S) and plans (n, k): the new versions (m, C, *S) of those in
+# which something changes, and in which nothing does, (n,) bool.
+Change = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @method(paper="arXiv:1912.00049", claims="linf l2 stochastic black-box")
@@ -67,46 +69,44 @@ def square(
     """
     if not 0 < p <= 1 or queries < 1:
         raise Refused(f"square(p={p:g}, queries={queries}): p must be above 0 and at most 1, queries at least 1")
-    begin, changer = (_tiles, _hill_builder) if norm == "l2" else (_stripes, _painter)
-    change = changer(x, eps)
+    sizes = [square_sides(x.shape[2:], p / 2**h, norm) for h in range(len(HALVED) + 1)]
+    begin, change = (_tiles, _hill_builder(x, eps)) if norm == "l2" else (_stripes, _painter(x, eps, sizes))
     best = begin(x, eps, torch.arange(len(x), device=x.device))
     low, met = box.ask(best, torch.arange(len(x)))
-    plans = _Plans(x, p, queries if rescale else 10000, norm)
+    plans = _Plans(x, sizes, queries if rescale else 10000, norm)
     left = torch.minimum(torch.tensor(queries - 1), box.left()).to(x.device).masked_fill(met, 0)
-    rate = 0.5  # share of the queries that were accepted of late
+    rate, seen = 0.5, 1.0  # shares of the queries of late that were accepted, and that the network saw
     while True:
         rows = (left > 0).nonzero()[:, 0]
         if not rows.numel():
             return best
-        ahead = max(1, min(at_once() // rows.numel(), int(WASTE / rate)))
+        ahead = max(1, min(int(at_once() / (rows.numel() * seen)), int(WASTE / rate)))
         of, nth, plan = plans.next(rows, left.index_select(0, rows).clamp_max_(ahead))
-        stood = best.index_select(0, of)
-        new = change(of, stood, plan)
-        same = stood.sub_(new).flatten(1).abs_().amax(1) == 0  # as where a square has the colour that stood there
+        new, same = change(of, best, plan)  # the same: as where a square has the colour that stood there
         before = low.index_select(0, of)
         loss, meets, asked = box.ask_until_better(new, of, nth, before, known=same)
         count = asked.long()
         left.index_add_(0, of, count, alpha=-1)
         plans.at.index_add_(0, of, count)
-        better = (((loss < before) & asked) | meets).nonzero()[:, 0]
-        improved = of.index_select(0, better)
-        best.index_copy_(0, improved, new.index_select(0, better))
-        low.index_copy_(0, improved, loss.index_select(0, better))
+        better = ((loss < before) & asked) | meets
+        improved = of.masked_select(better)
+        best.index_copy_(0, improved, new.index_select(0, better.masked_select(~same).nonzero()[:, 0]))
+        low.index_copy_(0, improved, loss.masked_select(better))
         left.index_fill_(0, of.masked_select(meets), 0)
-        rate += (better.numel() / int(count.sum()) - rate) / 10
+        rate += (improved.numel() / int(count.sum()) - rate) / 10
+        seen += (len(new) / len(of) - seen) / 10
 
 
 class _Plans:
     """What the queries about each of the pictures x (B, C, *S) change, drawn many queries at a time."""
 
-    def __init__(self, x: Tensor, p: float, schedule: int, norm: Norm) -> None:
+    def __init__(self, x: Tensor, sizes: list[list[int]], schedule: int, norm: Norm) -> None:
         shape = x.shape[2:]
-        sides = [square_sides(shape, p / 2**h, norm) for h in range(len(HALVED) + 1)]
         self.shape, self.schedule, self.norm = shape, schedule, norm
-        self.sides = torch.tensor(sides, device=x.device)  # after each number of halvings
-        self.numbers = (2 * len(shape) + 1 if norm == "l2" else len(shape)) + x.shape[1]
-        width = self.numbers + len(shape) if norm == "l2" else sum(shape) + x.shape[1]
-        self.values = x.new_empty(len(x), DRAWN, width)
+        self.sides = torch.tensor(sizes, device=x.device)  # after each number of halvings
+        self.numbers = x.new_empty(0, DRAWN, (2 * len(shape) + 1 if norm == "l2" else len(shape)) + x.shape[1])
+        width = self.numbers.shape[2] + len(shape) if norm == "l2" else 2 + x.shape[1]
+        self.values = torch.empty(len(x), DRAWN, width, dtype=x.dtype if norm == "l2" else torch.long, device=x.device)
         self.at = torch.full((len(x),), DRAWN, device=x.device)
         self.used = torch.full((len(x),), 1 - DRAWN, device=x.device)  # queries before the first of the values
 
@@ -128,15 +128,15 @@ class _Plans:
     def _draw(self, rows: Tensor) -> None:
         self.at[rows] = 0
         self.used[rows] += DRAWN
-        u = rng.uniform(self.values.new_empty(len(rows), DRAWN, self.numbers), rows).flatten(0, 1)
+        u = rng.uniform(self.numbers.new_empty(len(rows), *self.numbers.shape[1:]), rows).flatten(0, 1)
         used = self.used[rows, None] + torch.arange(DRAWN, device=rows.device)
-        sides = self.sides[halvings(used.flatten() - 1, self.schedule)]
+        size = halvings(used.flatten() - 1, self.schedule)
         if self.norm == "l2":
-            plan = torch.cat([sides.to(u), u], 1)
+            plan = torch.cat([self.sides[size].to(u), u], 1)
         else:
-            along, _ = place_square(self.shape, sides, u[:, : len(self.shape)])
-            lower = u[:, len(self.shape) :] < 0.5
-            plan = torch.cat([mask.flatten(1).to(u) for mask in (*along, lower)], 1)
+            first = first_places(self.shape, self.sides[size], u[:, : len(self.shape)])
+            at = (first * torch.tensor(_strides(self.shape), device=u.device)).sum(1, keepdim=True)
+            plan = torch.cat([at, size[:, None], (u[:, len(self.shape) :] < 0.5).long()], 1)
         self.values[rows] = plan.view(len(rows), DRAWN, -1)
 
 
@@ -168,22 +168,56 @@ def _stripes(x: Tensor, eps: float, rows: Tensor) -> Tensor:
     return _nearest_within(x + eps * _signs(u), x, eps)
 
 
-def _painter(x: Tensor, eps: float) -> Change:
+def _painter(x: Tensor, eps: float, sizes: list[list[int]]) -> Change:
     """Set each channel to x + eps or x - eps inside one square.
 
-    plan (n, k): for each axis where the square is along it, and for each channel whether x - eps stands there, 1 or 0.
+    plan (n, 2 + C): the square's first place, counted through the picture; the number of its size, of those in sizes;
+    and for each channel 1 for x - eps and 0 for x + eps.
     """
-    axes, channels = x.dim() - 2, torch.arange(x.shape[1], device=x.device)
-    colours = torch.stack([_nearest_within(x + eps, x, eps), _nearest_within(x - eps, x, eps)], 2).flatten(0, 2)
+    places, channels = x[0, 0].numel(), torch.arange(x.shape[1], device=x.device)
+    colours = torch.stack([_nearest_within(x + eps, x, eps), _nearest_within(x - eps, x, eps)], 2)
+    inside = [_places_of(x.shape[2:], sides).to(x.device) for sides in sizes]
 
-    def paint(of: Tensor, best: Tensor, plan: Tensor) -> Tensor:
-        *along, lower = torch.split(plan, [*x.shape[2:], x.shape[1]], 1)
-        masks = [m.view(len(of), 1, *[m.shape[1] if b == a else 1 for b in range(axes)]) for a, m in enumerate(along)]
-        which = (of[:, None] * len(channels) + channels) * 2 + lower.long()
-        colour = colours.index_select(0, which.flatten()).view_as(best)
-        return best.lerp(colour, reduce(torch.mul, masks))  # exact for 1 and 0
+    def paint(of: Tensor, best: Tensor, plan: Tensor) -> tuple[Tensor, Tensor]:
+        start, size, lower = plan[:, 0], plan[:, 1], plan[:, 2:]
+        some, most = (int(k) for k in size.aminmax())
+        at = start[:, None] + _one_below_the_other(inside[some : most + 1]).index_select(0, size - some)
+        channel = of[:, None] * len(channels) + channels
+        flat = (channel * places)[..., None] + at[:, None]  # places (n, C, k) in all the pictures
+        colour = torch.take(colours, flat + ((channel + lower) * places)[..., None])
+        differs = is_changed(torch.take(best, flat), colour)
+        changed = differs.nonzero()[:, 0]
+        new = best.index_select(0, of.index_select(0, changed))
+        moved = (torch.arange(len(changed), device=of.device) - of.index_select(0, changed)) * (places * len(channels))
+        flat = flat.index_select(0, changed).add_(moved[:, None, None])
+        return new.put_(flat, colour.index_select(0, changed)), ~differs
 
     return paint
+
+
+def is_changed(stood: Tensor, colour: Tensor) -> Tensor:
+    """In which squares (n, C, k) anything has another colour than stood there before, (n,) bool."""
+    return (stood != colour).flatten(1).any(1)
+
+
+def _places_of(shape: torch.Size, sides: list[int]) -> Tensor:
+    """The places of a square in the picture's first corner, counted through the picture.
+
+    >>> _places_of(torch.Size((5, 6)), [2, 3])
+    tensor([0, 1, 2, 6, 7, 8])
+    """
+    lines = [torch.arange(n) * step for n, step in zip(sides, _strides(shape), strict=True)]
+    return reduce(lambda a, b: (a[:, None] + b).flatten(), lines)
+
+
+def _strides(shape: torch.Size) -> list[int]:
+    """How many places it is from one place to the next along each axis."""
+    return [math.prod(shape[a + 1 :]) for a in range(len(shape))]
+
+
+def _one_below_the_other(places: list[Tensor]) -> Tensor:
+    """Places (k,) as rows of one table; where a row is shorter, its first place stands again."""
+    return places[0][None] if len(places) == 1 else pad_sequence(places, batch_first=True)
 
 
 def _nearest_within(z: Tensor, x: Tensor, eps: float) -> Tensor:
@@ -208,7 +242,10 @@ def _tiles(x: Tensor, eps: float, rows: Tensor) -> Tensor:
 
 
 def _hill_builder(x: Tensor, eps: float) -> Change:
-    return lambda of, best, plan: add_hills(x.index_select(0, of), best, eps, plan)
+    return lambda of, best, plan: (
+        add_hills(x.index_select(0, of), best.index_select(0, of), eps, plan),
+        torch.zeros_like(of, dtype=torch.bool),
+    )
 
 
 def add_hills(x: Tensor, best: Tensor, eps: float, plan: Tensor) -> Tensor:
@@ -289,13 +326,18 @@ def place_square(shape: torch.Size, sides: Tensor, u: Tensor) -> tuple[list[Tens
     For each axis where they are along it, bool, in a shape that goes with (n, *S): a place lies inside where all are
     true.  And the first place of each along each axis, (n, axes).
     """
-    lengths = torch.tensor(shape, device=u.device)
-    start = torch.minimum((u * (lengths - sides + 1)).long(), lengths - sides)
+    start = first_places(shape, sides, u)
     along = []
     for a, off in enumerate(_offsets(shape, start)):
         side = sides[:, a].view(-1, *[1] * sides.shape[1])
         along.append((off >= 0) & (off < side))
     return along, start
+
+
+def first_places(shape: torch.Size, sides: Tensor, u: Tensor) -> Tensor:
+    """The first place along each axis, (n, axes), of squares with sides (n, axes) that lie as u (n, axes) chooses."""
+    lengths = torch.tensor(shape, device=u.device)
+    return torch.minimum((u * (lengths - sides + 1)).long(), lengths - sides)
 
 
 def _offsets(shape: torch.Size, start: Tensor) -> list[Tensor]:

@@ -14,6 +14,7 @@ from clearsight.core.batching import at_once
 from clearsight.core.classifier import Classifier
 from clearsight.core.model import Model
 from clearsight.core.norms import Measure, per_picture, perturbation_norm, project
+from clearsight.core.quick_linear import quick_linear
 from clearsight.core.targets import Goal, margin, surely_met
 from clearsight.errors import Refused
 
@@ -24,20 +25,18 @@ SURE = 2e-6  # of a picture's largest output: twice as far as sums (of ResNets) 
 class _Versions:
     """Versions of pictures that are asked about, each (n,): of which picture each is, and its query from 1 on.
 
-    nth: counted among the versions of its picture that are asked about together, from 1.  low: the loss that is to be
-    undercut, and known: whether the version was asked about before, with that loss; None where each is to be answered.
+    nth: counted among the versions of its picture that are asked about together, from 1.  in_turn: whether they are
+    asked about until one is better, and not all of them.
     """
 
     of: Tensor
     nth: Tensor
     query: Tensor
-    low: Tensor | None = None
-    known: Tensor | None = None
+    in_turn: bool = False
 
     def some(self, which: Tensor) -> _Versions:
-        low = None if self.low is None else self.low.index_select(0, which)
         of, nth, query = (t.index_select(0, which) for t in (self.of, self.nth, self.query))
-        return _Versions(of, nth, query, low)
+        return _Versions(of, nth, query, self.in_turn)
 
 
 class OutOfQueries(Exception):  # noqa: N818 (it is how every attack ends that goes on asking, not a mistake)
@@ -117,14 +116,16 @@ class BlackBox:
     def ask_until_better(
         self, z: Tensor, rows: Tensor, nth: Tensor, low: Tensor, known: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Ask about versions z (n, C, *S) of the pictures rows (n,) in turn, of each picture until one is better.
+        """Ask about versions of the pictures rows (n,) in turn, of each picture until one is better.
 
         Better is a loss below low (n,), or the goal met.  The versions of a picture stand one after the other, and nth
         (n,) counts them from 1.  The network sees all of them at once; but an answer that comes after the better one is
-        thrown away: it is not paid for, not counted and not told.  known (n,) bool: versions that were asked about
-        before, with the loss low and without meeting the goal: they are paid for and counted, and the network does not
-        see them again.  Returns loss and met, (n,), as `ask` does, and which versions were asked about, (n,) bool; of
-        the others the loss is infinite.
+        thrown away: it is not paid for, not counted and not told.
+
+        known (n,) bool: versions that were asked about before, with the loss low and without meeting the goal: they are
+        paid for and counted, and the network does not see them again.  z (m, C, *S): the others, in their order.
+        Returns loss and met, (n,), as `ask` does, and which versions were asked about, (n,) bool; of those that were
+        not the loss is infinite.
         """
         return self._ask(z, rows, nth=nth.cpu(), low=low.cpu(), known=None if known is None else known.cpu())
 
@@ -144,51 +145,54 @@ class BlackBox:
                 "this attack needs scores, and the model answers with labels alone (access label): use boundary or "
                 "hop-skip-jump"
             )
-        n, device = len(z), z.device
-        if n != len(rows):
-            raise ValueError(f"{n} versions of {len(rows)} pictures: one row for each version")
-        rows = rows.cpu()
+        n, device, rows = len(rows), z.device, rows.cpu()
+        new = None if known is None or not bool(known.any()) else (~known).nonzero()[:, 0]
+        if len(z) != (n if new is None else len(new)):
+            raise ValueError(f"{len(z)} versions of {n} pictures: one row for each version")
         nth = _nth(rows) if nth is None else nth
         query = self.used.index_select(0, rows) + nth  # of the query about its picture, from 1 on
         paid = query <= self.queries
         if bool(paid.all()):
-            versions = _Versions(rows, nth, query, low, known)
-            found = self._answers(z.detach(), versions, label) if n else (torch.zeros(0), paid, paid)
+            versions = _Versions(rows, nth, query, low is not None)
+            found = self._answers(z.detach(), versions, low, new, label) if n else (torch.zeros(0), paid, paid)
             return found[0].to(device), found[1].to(device), found[2].to(device)
         if not bool(paid.any()):
             raise OutOfQueries
-        low, known = (t if t is None else t[paid] for t in (low, known))
-        versions = _Versions(rows[paid], nth[paid], query[paid], low, known)
-        some = self._answers(z.detach()[paid.to(device)], versions, label)
+        sent = paid if new is None else paid[new]
+        new = None if known is None else (~known[paid]).nonzero()[:, 0]
+        low = None if low is None else low[paid]
+        versions = _Versions(rows[paid], nth[paid], query[paid], low is not None)
+        some = self._answers(z.detach()[sent.to(device)], versions, low, new, label)
         loss = torch.full((n,), torch.inf).masked_scatter(paid, some[0])
         met, asked = (torch.zeros_like(paid).masked_scatter(paid, t) for t in some[1:])
         return loss.to(device), met.to(device), asked.to(device)
 
-    def _answers(self, z: Tensor, v: _Versions, label: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, met and asked, as `_ask`, of versions z (n, C, *S) that can all be paid for."""
-        if v.known is None or not bool(v.known.any()):
-            new, sent = v, z
-        else:
-            which = (~v.known).nonzero()[:, 0]
-            new, sent = v.some(which), z.index_select(0, which.to(z.device))
-        sent, far = self._sendable(sent, new.of)
-        loss, met, height = self._judged(sent, new, label)
-        if new is not v and v.low is not None:
-            loss = v.low.index_copy(0, which, loss)
-            met = torch.zeros(len(z), dtype=torch.bool).index_copy_(0, which, met)
-        if v.low is None:
+    def _answers(
+        self, z: Tensor, v: _Versions, low: Tensor | None, new: Tensor | None, label: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, met and asked, as `_ask`, of versions that can all be paid for.
+
+        z (m, C, *S): those of them that are not known, new (m,) says which; None for all.
+        """
+        fresh = v if new is None else v.some(new)
+        sent, far = self._sendable(z, fresh.of)
+        loss, met, height = self._judged(sent, fresh, label)
+        if low is None:
             asked = torch.ones_like(met)
         else:
-            asked = _until_first((loss < v.low) | met, v.nth)
+            if new is not None:
+                loss = low.index_copy(0, new, loss)
+                met = torch.zeros(len(v.of), dtype=torch.bool).index_copy_(0, new, met)
+            asked = _until_first((loss < low) | met, v.nth)
             paid_for = int(asked.sum())
             passes.note(paid_for)
             if paid_for < len(asked):
                 loss, met = loss.masked_fill(~asked, torch.inf), met & asked
-                height = height.masked_fill(~(asked if new is v else asked.index_select(0, which)), 0)
-        self._largest.scatter_reduce_(0, new.of, height, "amax")
+                height = height.masked_fill(~(asked if new is None else asked.index_select(0, new)), 0)
+        self._largest.scatter_reduce_(0, fresh.of, height, "amax")
         self.used.index_add_(0, v.of, asked.long())
-        told = (loss, met) if new is v else (loss.index_select(0, which), met.index_select(0, which))
-        self._note(sent, far, new.of, new.query, *told)
+        told = (loss, met) if new is None else (loss.index_select(0, new), met.index_select(0, new))
+        self._note(sent, far, fresh.of, fresh.query, *told)
         return loss, met, asked
 
     def _judged(self, sent: Tensor, v: _Versions, label: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -196,7 +200,7 @@ class BlackBox:
         if not len(sent):
             return torch.zeros(0), torch.zeros(0, dtype=torch.bool), torch.zeros(0)
         goal = self.goal[v.of]
-        out = self._outputs(sent, every=v.low is None)
+        out = self._outputs(sent, every=not v.in_turn)
         height = out.flatten(1).abs().amax(1)
         value = margin(goal, out) if hasattr(goal, "margin") else None
         if value is None:
@@ -212,29 +216,32 @@ class BlackBox:
 
     def _largest_until(self, v: _Versions, height: Tensor) -> Tensor:
         """The largest output of each version's picture until then, its own, height (n,), included."""
-        if v.low is None:
+        if not v.in_turn:
             return self._largest.scatter_reduce(0, v.of, height, "amax")[v.of]
         return torch.maximum(self._largest.index_select(0, v.of), _highest_so_far(height, v.of, v.nth))
 
     def _outputs(self, sent: Tensor, *, every: bool) -> Tensor:
         """Outputs (n, ...) of versions sent, as many at a time as suit the network; every: all of them are counted."""
-        with torch.no_grad(), nullcontext() if every else passes.uncounted():
+        counted = nullcontext() if every else passes.uncounted()
+        with torch.no_grad(), counted, quick_linear(self._model.net):
             size = at_once()
             if len(sent) <= size:
                 return self._model(sent).float().cpu()
-            return torch.cat([self._model(part).float().cpu() for part in torch.split(sent, size)])
+            parts = torch.chunk(sent, -(-len(sent) // size))
+            return torch.cat([self._model(part).float().cpu() for part in parts])
 
     def _sendable(self, z: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
         """Versions z (n, C, *S) of the pictures of (n,) cut to [0, 1], and to a budget that only rounding exceeds.
 
         And how far from the pictures they were before, (n,), on the CPU.
         """
-        z, clean = z.clamp(0, 1), self.clean.index_select(0, of.to(z.device))
-        move = z - clean
+        z, of = z.clamp(0, 1), of.to(z.device)
+        move = self.clean.index_select(0, of).sub_(z)
         far = move.abs_().flatten(1).amax(1) if self.norm == "linf" else perturbation_norm(move, self.norm)
-        over = (far > self.eps) & (far <= self._limit)
-        if bool(over.any()):
-            cut, others = project(z, clean, self.eps, self.norm), (~over).nonzero()[:, 0]
+        over = far > self.eps
+        if bool(over.any()) and bool((over := over & (far <= self._limit)).any()):
+            cut = project(z, self.clean.index_select(0, of), self.eps, self.norm)
+            others = (~over).nonzero()[:, 0]
             z = cut.index_copy_(0, others, z.index_select(0, others))
         return z, far.cpu()
 
