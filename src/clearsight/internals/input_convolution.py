@@ -75,6 +75,8 @@ def gradient_at_input(g: Tensor, weight: Tensor, size: torch.Size, **geometry: t
 
 def _folded(columns: Tensor, size: torch.Size, window: torch.Size, geometry: dict[str, Any]) -> Tensor:
     """The columns (n, C a b, places) of n pictures, folded at once, as those of one with the channels of all."""
+    if not len(columns):
+        return nn.functional.fold(columns, size, window, **geometry)
     whole = nn.functional.fold(columns.reshape(1, -1, columns.shape[2]), size, window, **geometry)
     return whole.reshape(len(columns), -1, *size)
 

@@ -86,7 +86,8 @@ def attacker(model: Classifier, call: Call, eps: float, norm: Measure, seed: int
         x = x.detach()
         with settled(model.net), evaluating(model.net), folded_back(model.net), rng.seeded(seed, x, call.method.name):
             options = {"eps": eps} if "eps" in call.method.injected else {}
-            raw = check_result(call.method(model, x.clone(), goal, **options, **call.options), tuple(x.shape), call)
+            raw = call.method(model, x.clone(), goal, **options, **call.options)
+            raw = check_result(raw, tuple(x.shape), call, keep=True)
         return project(raw.detach(), x, eps, norm)
 
     return attack
