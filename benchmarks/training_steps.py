@@ -3,17 +3,21 @@
 Each round takes one step of every kind in turn, on one thread, and counts the seconds of the processor and the passes
 through the network.  The cost of a kind is the median over the rounds of its seconds divided by those of the plain step
 of the same round.  "by hand" are the shortest loops that do the same with torch alone, as the papers' code writes them.
+MAIR (Harry24k/MAIR, MIT) is a library of such training by the author of torchattacks; its steps are taken in turn with
+the others where `import mair` finds it, say a copy of its repository that PYTHONPATH names.
 Writes benchmarks/training_steps.md.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,25 +35,38 @@ from clearsight.training.training_data import TrainingData
 
 OUT = Path(__file__).with_suffix(".md")
 NETWORK = "plain-cnn(widths='16,32', kernel=4, strides='2', padding='1', pools='1', dense='100')"
-PGD = "pgd(eps=0.3, steps=7)"
+PGD, NEAR = "pgd(eps=0.3, steps=7, random_start=true)", "pgd(eps=0.3, steps=7)"  # TRADES begins near the picture itself
 EPS, SIZE, STEPS = 0.3, 0.107, 7
-Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Step = Callable[[nn.Module, torch.optim.Optimizer, Tensor, Tensor], None]
 
 
 @dataclass
 class Kind:
-    """One kind of step: its loss, and what each round took."""
+    """One kind of step, and what each round took."""
 
     name: str
-    loss: Step
+    step: Step
     asked: str = ""
     seconds: list[float] = field(default_factory=list)
     forwards: int = 0
     backwards: int = 0
 
 
+def down(loss: Loss) -> Step:
+    """A step of the optimiser down a loss."""
+
+    def step(net: nn.Module, opt: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+        value = loss(net, x, y)
+        opt.zero_grad()
+        value.backward()
+        opt.step()
+
+    return step
+
+
 def ours(perturb: str, defence: str) -> Step:
-    """The loss as `clearsight train` takes it, for these options."""
+    """The step down the loss as `clearsight train` takes it, for these options."""
     recipe = Recipe(perturb=perturb, defence=defence)
     asked = objective(recipe)
     runs: dict[nn.Module, Run] = {}
@@ -61,7 +78,7 @@ def ours(perturb: str, defence: str) -> Step:
             runs[net] = Run(recipe, data, start, None, net, None, None, net, None)  # type: ignore[arg-type]
         return step_loss(runs[net], asked, x, y, None, torch.ones(10), 0, 0)
 
-    return loss
+    return down(loss)
 
 
 def normal(x: Tensor) -> Tensor:
@@ -95,17 +112,64 @@ def trades_by_hand(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(clean, y) + 6 * apart
 
 
+class Normal(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return normal(x)
+
+
+def mairs(trainer: str, *options: float, awp: float = 0.0, **more: bool) -> Step:
+    """MAIR's own step: what its `fit` does with a batch between two records; awp: the length of its minimiser's."""
+    import mair
+    from mair.optim import AWP
+
+    made: dict[nn.Module, tuple[Any, Tensor, Any]] = {}
+
+    def step(net: nn.Module, opt: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+        if net not in made:
+            robust = mair.RobModel(nn.Sequential(Normal(), net), n_classes=10, device="cpu")
+            minimiser = AWP(robust, opt, rho=awp) if awp else None
+            made[net] = getattr(mair, trainer)(robust, EPS, *options, **more), y.argmax(1), minimiser
+        of, labels, minimiser = made[net]
+        of.dict_record.clear()
+        of.rmodel.train()
+        if minimiser is None:
+            down(lambda _net, x, _y: of.calculate_cost((x, labels)))(net, opt, x, y)
+        else:
+            minimiser.step(of.calculate_cost, (x, labels))
+
+    return step
+
+
+def mair_kinds() -> dict[str, Kind]:
+    """MAIR's kinds, by the name of ours that each stands behind; none where it is not installed."""
+    if importlib.util.find_spec("mair") is None:
+        return {}
+    return {
+        "adversarial-training, fgsm": Kind("the same by MAIR", mairs("AT", EPS, 1, random_start=False)),
+        "the same by hand": Kind("the same by MAIR", mairs("AT", SIZE, STEPS)),
+        "trades by hand": Kind("trades by MAIR", mairs("TRADES", SIZE, STEPS, 6.0)),
+        "mart, pgd of 7 steps": Kind("mart by MAIR", mairs("MART", SIZE, STEPS, 5.0)),
+        "awp, pgd of 7 steps": Kind("awp by MAIR, which attacks twice", mairs("AT", SIZE, STEPS, awp=0.005)),
+    }
+
+
 def kinds() -> list[Kind]:
+    """Ours and those by hand, each with MAIR's behind it where that is."""
+    mair = mair_kinds()
+    return [kind for own in own_kinds() for kind in (own, mair.get(own.name)) if kind is not None]
+
+
+def own_kinds() -> list[Kind]:
     return [
         Kind("plain", ours("", "")),
         Kind("adversarial-training, fgsm", ours("fgsm(eps=0.3)", ""), "1 + 1.2"),
         Kind("adversarial-training, pgd of 7 steps", ours(PGD, ""), "7 + 1.2"),
-        Kind("the same by hand", pgd_by_hand),
-        Kind("trades, pgd of 7 steps", ours(PGD, "trades")),
-        Kind("trades by hand", trades_by_hand),
+        Kind("the same by hand", down(pgd_by_hand)),
+        Kind("trades, pgd of 7 steps", ours(NEAR, "trades")),
+        Kind("trades by hand", down(trades_by_hand)),
         Kind("mart, pgd of 7 steps", ours(PGD, "mart")),
         Kind("awp, pgd of 7 steps", ours(PGD, "awp")),
-        Kind("awp(inner=trades), pgd of 7 steps", ours(PGD, "awp(inner=trades)")),
+        Kind("awp(inner=trades), pgd of 7 steps", ours(NEAR, "awp(inner=trades)")),
         Kind("free, one replay", ours(PGD, "free")),
         Kind("gaussian-augmentation", ours("", "gaussian-augmentation")),
     ]
@@ -125,10 +189,7 @@ def take(kind: Kind, net: nn.Module, opt: torch.optim.Optimizer, x: Tensor, y: T
     kind.forwards = kind.backwards = 0
     handle = net.register_forward_hook(count)
     began = time.process_time()
-    loss = kind.loss(net, x, y)
-    opt.zero_grad()
-    loss.backward()
-    opt.step()
+    kind.step(net, opt, x, y)
     seconds = time.process_time() - began
     handle.remove()
     if keep:
@@ -171,6 +232,14 @@ def table(batch: int, found: list[Kind]) -> list[str]:
     return [*lines, ""]
 
 
+def about_mair() -> list[str]:
+    if importlib.util.find_spec("mair") is None:
+        return ["", "MAIR is not installed here, so its steps are left out."]
+    import mair
+
+    return ["", f"MAIR is version {mair.__version__}, of Harry24k/MAIR; its steps take the same network and optimiser."]
+
+
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     lines = [
@@ -178,8 +247,9 @@ def main() -> None:
         "",
         f"Made by `python benchmarks/training_steps.py {rounds}`. Each round takes one step of every kind in turn and",
         "counts the processor's seconds. The cost is the median over the rounds of these, in plain steps of the round.",
-        "By hand are the shortest loops that do the same with torch alone, as the papers' code writes them; they take",
-        "the last picture of an attack, ours the best one, for which it needs a pass more.",
+        "By hand are the shortest loops that do the same with torch alone, as the papers' code writes them. All take",
+        "the last picture of an attack, and begin at a random one, but for fgsm (the picture) and trades (near it).",
+        *about_mair(),
         "",
         f"The network is {NETWORK}, of 28 x 28 grey",
         "pixels, with Adam, on one thread. Forwards and backwards are passes of the whole batch; a backward pass of an",
@@ -188,7 +258,7 @@ def main() -> None:
     ]
     for batch in (128, 32):
         lines += table(batch, measured(batch, rounds))
-        print("\n".join(lines[-14:]), flush=True)
+        print("\n".join(lines), flush=True)
     OUT.write_text("\n".join(lines))
 
 

@@ -77,8 +77,8 @@ CORE = [
     ("core/rng.py", 'int.from_bytes(k, "big") ^ self.seed', "self.seed", "draws"),
     (
         "core/rng.py",
-        "generator=generators[i]) for i in which",
-        "generator=generators[0]) for i in which",
+        "row.normal_(generator=generators[i]) if normal else row.uniform_(generator=generators[i])",
+        "row.normal_(generator=generators[0]) if normal else row.uniform_(generator=generators[0])",
         "draws or batch_is",
     ),
     ("core/rng.py", "np.random.set_state(numpy)", "pass", "chance"),
@@ -329,8 +329,11 @@ CORE = [
         ("internals/input_convolution.py", old, new, "test_input_convolution")
         for old, new in [
             ("across @ part.flatten(2)", "across @ part.flatten(2).abs()"),
-            ("weight.shape[2:], **geometry", 'weight.shape[2:], **{**geometry, "padding": 0}'),
-            ("torch.cat(parts)", "parts[0].repeat(len(parts), 1, 1, 1)[: len(g)]"),
+            ("across @ g.flatten(2)", "across @ g.flatten(2).abs()"),
+            ("columns.reshape(1, -1, columns.shape[2])", "columns[:1]"),
+            ("shape[2]), size, window, **geometry", 'shape[2]), size, window, **{**geometry, "padding": 0}'),
+            ("    if not len(columns):\n", "    if False:\n"),
+            ("torch.split(g, some)]", "[g[:some]]]"),
             ("type(m) is nn.Conv2d", "isinstance(m, nn.Conv2d)"),
             ("return groups == 1 and", "return"),
             ('and m.padding_mode == "zeros"', ""),

@@ -77,6 +77,7 @@ CORE = [
             ("return -divergence(", "return divergence("),
             ("outputs.argmax(1) != self", "outputs.argmax(1) == self"),
             ("Diverge(self.before[rows])", "Diverge(self.before)"),
+            ("softmax(1) - outputs.softmax(1)", "softmax(1) + outputs.softmax(1)"),
         ],
         "defences/common/moved_weights.py": [
             ("share * weight.detach().norm() / way.norm() * way", "share * way / way.norm()"),
@@ -93,9 +94,9 @@ CORE = [
             ("default_factory=list, init=False", "default_factory=list"),
         ],
         "core/evaluation_mode.py": [
-            ("            m.training = training\n", "            pass\n"),
+            ("        _set(modes)\n", "        pass\n"),
             ("            p.requires_grad_(True)\n", "            pass\n"),
-            ("    net.eval()\n", ""),
+            ("    _set([(m, False) for m, _ in modes])\n", ""),
         ],
         "training/losses.py": [
             ("    with rng.seeded(step.seed, x, defence.method.name):\n", "    if True:\n"),

@@ -171,7 +171,9 @@ def test_a_class_that_the_run_does_not_know_is_refused(tmp_path: Path, before: P
 
 
 def test_training_against_an_attack_goes_on_bit_for_bit(tmp_path: Path, data: Path) -> None:
-    whole = list(train(data, AGAINST, tmp_path / "whole"))
+    told: list[tuple[str, int, int]] = []
+    whole = list(train(data, AGAINST, tmp_path / "whole", progress=lambda *step: told.append(step)))
+    assert [done for what, done, of in told if what == "training" and of == 36] == [*range(6, 37, 6)]
     assert all(e.robust_n == 6 and e.robust_right is not None for e in whole)
     going = train(data, AGAINST, tmp_path / "cut")
     next(going)

@@ -165,3 +165,10 @@ def test_attacks_fold_back_and_find_what_they_found(method, monkeypatch):
     assert not sizes
     assert torch.equal(found.fooled, wanted.fooled)
     torch.testing.assert_close(found.x, wanted.x, rtol=1e-4, atol=1e-5)
+
+
+def test_of_no_pictures_there_is_no_gradient() -> None:
+    net, x = nn.Conv2d(1, 4, 3), torch.zeros(0, 1, 8, 8, requires_grad=True)
+    with folded_back(net):
+        (g,) = torch.autograd.grad(net(x).sum(), x)
+    assert g.shape == x.shape

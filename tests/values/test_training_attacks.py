@@ -1,14 +1,18 @@
 """Single-step attacks with a random start, and what training gives a network as attack."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from clearsight.core import rng
+from clearsight.core.catalogue import parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.evaluation_mode import evaluating
+from clearsight.core.passes import counted
 from clearsight.core.preprocess import Preprocess
-from clearsight.core.targets import AwayFrom, Misclassify, label_goal
+from clearsight.core.targets import AwayFrom, Become, Goal, Misclassify, label_goal, tangent
 from clearsight.errors import Refused
 from clearsight.runner.run import attack
 from clearsight.testing import linear, training_step
@@ -94,3 +98,61 @@ def test_the_attack_of_training_goes_on_when_a_picture_is_fooled() -> None:
     call, eps, norm = training_attack("pgd(eps=0.1, steps=3, norm=l2)")
     assert (call.options["early_stop"], eps, norm) == (False, 0.1, "l2")
     assert training_attack("pgd(early_stop=true)")[0].options["early_stop"] is True
+
+
+def test_it_is_the_last_iterate_unless_the_words_say_so_or_there_are_several() -> None:
+    spelled = ("pgd", "pgd(keep=best)", "pgd(restarts=2)")
+    assert [training_attack(words)[0].options.get("keep") for words in spelled] == ["last", "best", None]
+
+
+class Valley(nn.Module):
+    """Two logits, the square of the distance of one pixel from 0.6 and 0: the answer turns between 0.5 and 0.7."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = 100 * (x.flatten(1) - 0.6).square() - 1
+        return torch.cat([z, torch.zeros_like(z)], 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "ends"),
+    [
+        ("pgd(steps=3, step=0.15, keep=last, early_stop=false)", 0.65),  # 0.5 at its start, then 0.65, 0.5 and 0.65
+        ("pgd(steps=2, step=0.15, keep=last, early_stop=false)", 0.5),
+        ("pgd(steps=2, step=0.15, early_stop=false)", 0.65),
+        ("pgd(steps=3, step=0.15, keep=last)", 0.65),  # where it meets its goal, and is left alone
+        ("pgd(steps=2, step=0.15, keep=last)", 0.65),
+        ("pgd(steps=1, step=0.05, keep=last)", 0.55),
+        ("pgd(steps=0, keep=last)", 0.5),
+    ],
+)
+def test_the_last_iterate_of_pgd_is_the_one_after_all_steps_or_where_it_was_left_alone(words: str, ends: float) -> None:
+    model = Classifier(Valley(), Preprocess((1, 1), (0.0,), (1.0,)), ("far", "near"))
+    call, x = parse(words, "attacks"), torch.full((1, 1, 1, 1), 0.5)
+    found = call.method(model, x, Misclassify(torch.tensor([0])), eps=0.3, **call.options)
+    torch.testing.assert_close(found, torch.full_like(x, ends))
+
+
+def test_the_last_iterate_takes_a_pass_less_and_goes_with_one_run() -> None:
+    y = torch.zeros(5, dtype=torch.long)
+    for keep, forwards in (("best", 4), ("last", 3)):
+        with counted(MODEL.net) as passes:
+            parse("pgd", "attacks").method(MODEL, X, Misclassify(y), eps=0.1, steps=3, early_stop=False, keep=keep)
+        assert (passes.forwards / 5, passes.backwards / 5) == (forwards, 3)
+    with pytest.raises(Refused, match=r"keep=last, restarts=2.*several runs have no last iterate"):
+        attack(MODEL, X, y, "pgd(keep=last, restarts=2)", eps=0.1)
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        Misclassify(torch.tensor([0, 2])),
+        Misclassify(torch.tensor([[True, True, False], [False, False, True]])),
+        Become(torch.tensor([1, 0])),
+        AwayFrom(torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.2, 0.4]])),
+    ],
+)
+def test_a_tangent_has_the_slope_of_its_goal(goal: Goal) -> None:
+    outputs = torch.tensor([[2.0, 1.0, 0.0], [-1.0, 0.5, 30.0]]).requires_grad_()
+    found, wanted = (torch.autograd.grad(f(outputs).sum(), outputs)[0] for f in (partial(tangent, goal), goal.loss))
+    torch.testing.assert_close(found, wanted)
+    assert wanted.abs().amax(1).gt(0.05).all()

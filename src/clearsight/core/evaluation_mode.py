@@ -7,13 +7,19 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from clearsight.core.contents import settled_contents
+
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """Inside, the network is in evaluation mode and its weights have no gradient; both are given back as they were."""
-    modes = [(m, m.training) for m in net.modules()]
-    learning = [p for p in net.parameters() if p.requires_grad]
-    net.eval()
+    """Inside, the network is in evaluation mode and its weights have no gradient; both are given back as they were.
+
+    The mode is set as the guard sets it, module by module: ``net.eval()`` may do more, which nobody would undo.
+    """
+    held = settled_contents(net)
+    modes = [(m, m.training) for m in held.modules]
+    learning = [p for p in held.parameters if p.requires_grad]
+    _set([(m, False) for m, _ in modes])
     for p in learning:
         p.requires_grad_(False)
     try:
@@ -21,5 +27,10 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     finally:
         for p in learning:
             p.requires_grad_(True)
-        for m, training in modes:
+        _set(modes)
+
+
+def _set(modes: list[tuple[nn.Module, bool]]) -> None:
+    for m, training in modes:
+        if m.training != training:
             m.training = training

@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,16 @@ class _OfPictures(Sequence[torch.Generator]):
         if i not in self.made:
             if version(self.x) != self.written:
                 raise RuntimeError("the pictures that random numbers belong to were changed: work on a clone")
-            picture = self.x[i].cpu().numpy().tobytes()
             purpose = hashlib.blake2b(self.what.encode(), digest_size=8).digest()
-            k = hashlib.blake2b(picture, digest_size=7, key=purpose).digest()
+            k = hashlib.blake2b(self.pixels[i].data, digest_size=7, key=purpose).digest()
             number = (int.from_bytes(k, "big") ^ self.seed) & (2**63 - 1)
             self.made[i] = torch.Generator().manual_seed(number)
         return self.made[i]
+
+    @cached_property
+    def pixels(self) -> Any:
+        """The pictures as an array, each in one piece."""
+        return self.x.cpu().contiguous().numpy()
 
 
 @contextmanager
@@ -129,12 +134,14 @@ def _version(picture: torch.Generator, number: int) -> torch.Generator:
 
 
 def _draw(like: Tensor, rows: Tensor | None, *, normal: bool) -> Tensor:
-    draw = torch.randn if normal else torch.rand
     generators = _generators.get()
     if generators is None:  # a method called by itself, outside the runner
+        draw = torch.randn if normal else torch.rand
         return draw(like.shape, dtype=like.dtype, device=like.device)
     which = range(len(like)) if rows is None else rows.tolist()
     if rows is None and len(like) != len(generators):
         raise ValueError(f"a draw for {len(like)} rows of a batch of {len(generators)}: say which with rows=")
-    draws = [draw(like.shape[1:], dtype=like.dtype, generator=generators[i]) for i in which]
-    return torch.stack(draws).to(like.device) if draws else torch.empty_like(like)
+    draws = torch.empty(len(which), *like.shape[1:], dtype=like.dtype)
+    for i, row in zip(which, draws.unbind(0), strict=True):
+        row.normal_(generator=generators[i]) if normal else row.uniform_(generator=generators[i])
+    return draws.to(like.device)

@@ -230,6 +230,12 @@ class Misclassify:
         y = self.only(outputs)
         return _log_odds(outputs, self.right(outputs)) if y is None else _log_odds_of(outputs, y)
 
+    def slope(self, outputs: Tensor) -> Tensor | None:
+        y = self.only(outputs)
+        if y is None:
+            return None
+        return _without(outputs, y).softmax(1).neg_().scatter_(1, y.to(outputs.device)[:, None], 1.0)
+
     def margin(self, outputs: Tensor) -> Tensor:
         y = self.only(outputs)
         if y is not None:
@@ -301,6 +307,17 @@ def margin(goal: Goal, outputs: Tensor) -> Tensor:
     return loss
 
 
+def tangent(goal: Goal, outputs: Tensor) -> Tensor:
+    """What has the gradient of a goal's loss at these outputs (B, K), (B,), for those who do not ask for its value.
+
+    Where the goal knows that gradient, its ``slope`` (B, K), this is a tenth of the operations of the loss and of its
+    way back; the loss itself where it does not.
+    """
+    slope_of_goal = getattr(goal, "slope", None)
+    slope = None if slope_of_goal is None else slope_of_goal(outputs.detach())
+    return goal.loss(outputs) if slope is None else (outputs * slope).sum(1)
+
+
 def surely_met(goal: Goal, outputs: Tensor, rounding: float) -> Tensor:
     """Whether a goal is met by more than rounding, (B,) bool, where it can tell; else whether it is met.
 
@@ -332,6 +349,10 @@ class AwayFrom:
 
     def loss(self, outputs: Tensor) -> Tensor:
         return (outputs.log_softmax(1) * self.shares.to(outputs)).sum(1)
+
+    def slope(self, outputs: Tensor) -> Tensor:
+        shares = self.shares.to(outputs)
+        return shares - shares.sum(1, keepdim=True) * outputs.softmax(dim=1)
 
     def met(self, outputs: Tensor) -> Tensor:
         return self.shares.to(outputs.device).gather(1, outputs.argmax(1, keepdim=True))[:, 0] == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -51,6 +52,9 @@ class _Convolution(torch.autograd.Function):
         return at_input, at_weight, at_bias, None
 
 
+vars(_Convolution.forward)["__signature__"] = signature(_Convolution.forward)  # which `apply` asks for every time
+
+
 def gradient_at_input(g: Tensor, weight: Tensor, size: torch.Size, **geometry: tuple[int, ...]) -> Tensor:
     """The gradient at the input (B, C, *size) of a convolution, from that at its output, g (B, K, h, w).
 
@@ -62,11 +66,19 @@ def gradient_at_input(g: Tensor, weight: Tensor, size: torch.Size, **geometry: t
     """
     across = weight.flatten(1).T
     some = max(1, COLUMNS // max(1, across.shape[0] * g.shape[2:].numel()))
-    parts = [
-        nn.functional.fold(across @ part.flatten(2), size, weight.shape[2:], **geometry)
-        for part in torch.split(g, some)
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    if len(g) <= some:
+        return _folded(across @ g.flatten(2), size, weight.shape[2:], geometry)
+    return torch.cat(
+        [_folded(across @ part.flatten(2), size, weight.shape[2:], geometry) for part in torch.split(g, some)]
+    )
+
+
+def _folded(columns: Tensor, size: torch.Size, window: torch.Size, geometry: dict[str, Any]) -> Tensor:
+    """The columns (n, C a b, places) of n pictures, folded at once, as those of one with the channels of all."""
+    if not len(columns):
+        return nn.functional.fold(columns, size, window, **geometry)
+    whole = nn.functional.fold(columns.reshape(1, -1, columns.shape[2]), size, window, **geometry)
+    return whole.reshape(len(columns), -1, *size)
 
 
 @contextmanager

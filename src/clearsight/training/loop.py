@@ -222,6 +222,7 @@ def _train_epoch(
     batches = Batches(store, run.data.y, order(rows, r.batch, seed), read(r.augment), seed, guides)
     weights, asked, sees_groups = class_weights_of(run.data, r).to(acc.device), objective(r), stage(r) == "step"
     began = saved = time.monotonic()
+    seen = sum(map(len, batches.rows[: run.batch]))
     loader = DataLoader(batches, batch_size=None, sampler=range(run.batch, len(batches)), num_workers=workers)
     for x, y, inside in loader:
         rng.seed_torch(step_seed(r.seed, run.epoch, run.batch))  # dropout
@@ -236,10 +237,10 @@ def _train_epoch(
                     run, asked, x, y, inside, weights, step_seed(r.seed, run.epoch, run.batch, replay), replay
                 )
             _take_step(run, loss, folder)
-        run.batch += 1
-        run.total += float(acc.reduce(loss.detach(), "mean")) * len(batches.rows[run.batch - 1])
-        done = run.epoch * len(rows) + sum(map(len, batches.rows[: run.batch]))
-        tell("training", done, epochs_of(r) * len(rows))
+        n = len(batches.rows[run.batch])
+        run.batch, seen = run.batch + 1, seen + n
+        run.total += float(acc.reduce(loss.detach(), "mean")) * n
+        tell("training", run.epoch * len(rows) + seen, epochs_of(r) * len(rows))
         if time.monotonic() - saved > KEEP and run.batch < len(batches):
             saved = time.monotonic()
             save_run(run, folder, saved - began)
@@ -266,9 +267,9 @@ def _take_step(run: Run, loss: Tensor, folder: Path) -> None:
         where = f"in epoch {run.epoch + 1}, step {run.batch + 1}"
         raise Refused(*_divergence(run, folder, f"the loss is not finite {where}"))
     run.opt.zero_grad()
-    run.accelerator.backward(loss)
+    loss.backward()  # type: ignore[no-untyped-call]
     if run.recipe.clip:
-        run.accelerator.clip_grad_norm_(run.net.parameters(), run.recipe.clip)
+        nn.utils.clip_grad_norm_(run.net.parameters(), run.recipe.clip)
     run.opt.step()
     if run.average is not None:
         run.average.update(run.start.net)

@@ -11,6 +11,7 @@ from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.evaluation_mode import evaluating
 from clearsight.core.norms import Measure, norm_of, project
+from clearsight.core.settled import settled
 from clearsight.core.targets import Goal
 from clearsight.core.validation import check_result
 from clearsight.errors import Refused
@@ -22,13 +23,14 @@ from clearsight.training.recipe import Recipe
 def training_attack(spelling: str) -> tuple[Call, float, Measure]:
     """The attack that words name, as training uses it, with its budget and its norm.
 
-    It does not leave a picture alone once that is fooled (``early_stop=false``), unless the words say so.
+    It does not leave a picture alone once that is fooled (``early_stop=false``), and one run of pgd gives its last
+    iterate (``keep=last``), as the papers that train against it do, unless the words say so.
 
     Refused: attacks that need more than the network and a budget, and those that look for the smallest change, which
     keep no budget; a budget of 0, and no steps.
 
     >>> str(training_attack("pgd(eps=8/255, steps=7)")[0])
-    'pgd(steps=7, early_stop=false)'
+    'pgd(steps=7, early_stop=false, keep=last)'
     """
     call, eps = budgeted(parse(spelling, "attacks"), None)
     if more := call.method.injected - {"eps"}:
@@ -47,6 +49,8 @@ def training_attack(spelling: str) -> tuple[Call, float, Measure]:
         )
     if "early_stop" in call.method.options and "early_stop" not in call.options:
         call = call.with_options(early_stop=False)
+    if "keep" in call.method.options and "keep" not in call.options and call.options.get("restarts", 1) == 1:
+        call = call.with_options(keep="last")
     return call, eps, norm_of(call)
 
 
@@ -80,9 +84,10 @@ def attacker(model: Classifier, call: Call, eps: float, norm: Measure, seed: int
 
     def attack(x: Tensor, goal: Goal) -> Tensor:
         x = x.detach()
-        with evaluating(model.net), folded_back(model.net), rng.seeded(seed, x, call.method.name):
+        with settled(model.net), evaluating(model.net), folded_back(model.net), rng.seeded(seed, x, call.method.name):
             options = {"eps": eps} if "eps" in call.method.injected else {}
-            raw = check_result(call.method(model, x.clone(), goal, **options, **call.options), tuple(x.shape), call)
+            raw = call.method(model, x.clone(), goal, **options, **call.options)
+            raw = check_result(raw, tuple(x.shape), call, keep=True)
         return project(raw.detach(), x, eps, norm)
 
     return attack

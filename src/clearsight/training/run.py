@@ -83,7 +83,7 @@ def build_run(data: TrainingData, recipe: Recipe, start: TrainableNetwork, devic
     opt = optimiser_of(r, start, start.net, float(r.lr))
     per_epoch = len(order(data.epoch_rows(0), r.batch, 0))
     rhythm = pace(r.schedule, opt, steps=epochs_of(r) * per_epoch, per_epoch=per_epoch, warmup=r.warmup)
-    return Run(r, data, start, acc, acc.prepare_model(start.net), acc.prepare_optimizer(opt), rhythm, shadow, average)
+    return Run(r, data, start, acc, acc.prepare_model(start.net), opt, rhythm, shadow, average)
 
 
 def optimiser_of(r: Recipe, start: TrainableNetwork, net: nn.Module, lr: float) -> torch.optim.Optimizer:

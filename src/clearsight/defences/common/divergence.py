@@ -36,6 +36,9 @@ class Diverge:
     def loss(self, outputs: Tensor) -> Tensor:
         return -divergence(self.before.to(outputs), outputs)
 
+    def slope(self, outputs: Tensor) -> Tensor:
+        return self.before.to(outputs).softmax(1) - outputs.softmax(1)
+
     def met(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(1) != self.before.argmax(1).to(outputs.device)
 
