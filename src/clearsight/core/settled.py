@@ -44,16 +44,3 @@ def while_settled(net: nn.Module, key: Hashable, find: Callable[[], T]) -> T:
         now.found[key] = find()
     known: T = now.found[key]
     return known
-
-
-def note(net: nn.Module, key: Hashable) -> None:
-    """Note something of a network while it is settled; of any other nothing is noted."""
-    now = _settled.get()
-    if now is not None and now.net is net:
-        now.found[key] = True
-
-
-def is_noted(net: nn.Module, key: Hashable) -> bool:
-    """Whether that was noted since the network is settled."""
-    now = _settled.get()
-    return now is not None and now.net is net and key in now.found

@@ -32,10 +32,7 @@ from clearsight.core.validation import (
 )
 from clearsight.errors import Refused
 from clearsight.internals.input_convolution import folded_back
-from clearsight.internals.kin import disown, is_followed, taking_over
-from clearsight.internals.kin import share as share_facts
 from clearsight.internals.layers import find_layer
-from clearsight.internals.recording import OtherRunError
 from clearsight.internals.scores import scores
 from clearsight.internals.soundness import alone, caution, must_flow, must_repeat
 from clearsight.kinds.questions import usual_target
@@ -84,21 +81,17 @@ def explain(
         kept = (model, spelled(call, "explainers"), seed, batch)
         parts = spread(_explain_shard, kept, ((x[rows], of_shard(target, rows)) for rows in shards))
         return joined_explanations([*parts], target, began)
-    try:
-        return _explained(model, x, call, target, seed, batch, began)
-    except OtherRunError:  # it does not run as networks that are like it do, of which things were taken over
-        return _explained(model, x, call, target, seed, batch, began)
+    return _explained(model, x, call, target, seed, batch, began)
 
 
 def _explained(
     model: Model, x: Tensor, call: Call, target: Target | None, seed: int, batch: int | None, began: float
 ) -> Explanation:
-    share, sees_run = "shares-passes" in call.method.claims, "sees-run" in call.method.claims
+    share = "shares-passes" in call.method.claims
     with (
         model.undisturbed(),
         rng.seeded(seed, x[:1]),
         settled(model.net),
-        taking_over(model, x[:1], sees_run=sees_run) as is_taken,
     ):
         if "control" not in call.method.claims:
             must_repeat(model, x[:1])
@@ -120,15 +113,10 @@ def _explained(
                     with explain_failure(model, named, part), rng.reseeded(seed, part, named.method.name):
                         part_maps = named.method(model, part.clone(), asked, **named.options)
                     classes += [asked.index] if isinstance(asked, TopClass) else []
-                if is_taken and not is_followed(model):
-                    disown(model, x[:1])
-                    raise OtherRunError
                 maps.append(check_result(part_maps, (len(part), *part.shape[2:]), named))
                 rectifies = "needs-relu" in named.method.claims  # and so goes back to the pixels, by what was recorded
                 if passes.through or rectifies:
                     must_flow(model, x[:1], "" if rectifies else named.options.get("layer", ""))
-        if sees_run:
-            share_facts(model, x[:1], calls[0][1].options.get("layer", ""))
         fingerprint = model.fingerprint()
     n, back = len(x), torch.cat([at for at, _ in calls]).argsort()
     joined = torch.cat(maps)[back]
