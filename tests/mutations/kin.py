@@ -18,7 +18,6 @@ CORE = [
     ("core/likeness.py", "        if isinstance(value, types.FunctionType):", "        if ():", "known_again"),
     ("internals/seen_run.py", "steps.asked or self._calls.asked", "steps.asked", _SHOWS),
     ("internals/seen_run.py", '"_set_grad_enabled", ', "", _SHOWS),
-    ("internals/seen_run.py", 'name.startswith("register_") and', "() and", _SHOWS),
     ("internals/seen_run.py", "and not _is_ours(function._forward_cls)", "and ()", _SHOWS),
     (
         "internals/plain_run.py",

@@ -113,8 +113,10 @@ class Net(nn.Module):
             return h + kept
         if self.way == "own way back":
             return Skewed.apply(h, self.amount)  # type: ignore[no-any-return, no-untyped-call]
-        if self.way == "gradient hooked" and h.requires_grad:
+        if self.way == "gradient hooked":
             h = h * 1
+            if not h.requires_grad:
+                return h
             h.register_hook(lambda g: g * (1 - 3 * self.amount))  # type: ignore[no-untyped-call]
         if self.way == "in training":
             return h * 3 if self.training else h
