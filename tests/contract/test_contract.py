@@ -52,7 +52,6 @@ CLAIMS = {
         "learnable",
         "scores-only",
         "shares-passes",
-        "sees-run",
     },
     "attacks": {
         "linf",

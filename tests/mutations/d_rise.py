@@ -68,7 +68,7 @@ CORE = [
     ("explainers/common/grid_masks.py", "[:, :cell]  # (cells, shifts", "[:, :1]  # (cells, shifts", "rise"),
     ("explainers/common/grid_masks.py", "return means - self.keep", "return means", "rise"),
     ("runner/sharded.py", "while share and", "while False and", "rise"),
-    ("internals/fused_forward.py", "pictures >= PAYS or", "True or", "fused_forward"),
+    ("internals/fused_forward.py", "usual and pictures >= PAYS", "pictures >= PAYS", "fused_forward"),
     ("internals/fused_forward.py", "except Refused:", "except ZeroDivisionError:", "fused_forward"),
     (
         "internals/fused_forward.py",

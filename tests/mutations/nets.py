@@ -71,12 +71,6 @@ CORE = [
     ),
     ("core/model.py", "            out.register_hook(refuse_small)", "            pass", "slope_that"),
     ("core/model.py", 'name.replace("_orig_mod.", "")', "name", "compiled_before"),
-    (
-        "internals/recording.py",
-        "wanted = model.from_normalised(z.clone())",
-        "wanted = model.from_normalised(z)",
-        "write_into",
-    ),
     ("internals/recording.py", "    if coarse is not None:\n", "    if False:\n", "every_type"),
     ("internals/layers.py", "    why = in_script(model.net, layer)\n", "    why = None\n", "layer_in_torchscript"),
     ("core/outputs.py", "    exact = _part(out, output)\n", "    exact: list[Any] = []\n", "as_if_it_were_all"),

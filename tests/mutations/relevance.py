@@ -147,13 +147,13 @@ CORE = (
     + [
         ("internals/tape.py", old, new, _GRAPH)
         for old, new in (
-            ("with tape, _Calls() as calls:", "with tape, nullcontext(tape) as calls:"),
+            ("with tape, _Calls():", "with tape:"),
             ("return into if out is into else into.copy_(out)", "return out"),
             ("else args[0].copy_(instead(*args, **kwargs))", "else instead(*args, **kwargs)"),
             ("if packet is None or not any(", "if packet is None or any("),
             ("self.nodes[value] = node", "self.nodes[value] = node; self.attributes[f'v{len(self.nodes)}'] = value"),
-            ("func.tags and moving:", "func.tags:"),
-            ("func.tags and moving:", "():"),
+            ("func.tags and self._any_moving(nodes):", "func.tags:"),
+            ("func.tags and self._any_moving(nodes):", "():"),
         )
     ]
     + [

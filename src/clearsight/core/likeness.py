@@ -1,7 +1,7 @@
 """What two networks have in common that differ in the values of their weights alone.
 
 Compared are the classes of their modules with all that these hold, the names, shapes and types of their tensors, and
-whatever Python attributes their modules have: numbers, words, functions, tensors that are no weights.
+whatever Python attributes their modules have: numbers, words, functions, tensors that are no weights; and their hooks.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from clearsight.core.passes import counts
 from clearsight.core.settled import while_settled
 
 _BY_TORCH = frozenset(vars(nn.Module()))  # attributes that every module has: its tensors, modules, hooks and mode
-_HOOKS = frozenset(name for name in _BY_TORCH if "hooks" in name and "state_dict" not in name)
+_HOOKS = tuple(sorted(name for name in _BY_TORCH if name.endswith("hooks") and "state_dict" not in name))
+_ABOUT_HOOKS = tuple(sorted(name for name in _BY_TORCH if "hooks_" in name and "state_dict" not in name))
 _NO_DIFFERENCE = frozenset({"__doc__", "__module__", "__annotations__", "__dict__", "__weakref__", "__firstlineno__"})
 _VALUES = (int, bool, str, bytes, complex, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
+_IN_PYTHON = 1 << 9  # a flag of a class that was made at run time
 _GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks")
 
 
@@ -81,18 +83,28 @@ def _likeness(net: nn.Module) -> Likeness:
     kinds = [*map(type, held.modules)]
     weights = [(t.shape, t.stride(), t.dtype, t.device) for t in (*held.parameters, *held.buffers)]
     classes = [*map(_class_told, dict.fromkeys(kinds))]
-    key = (held.structure.key, tuple(kinds), shown, tuple(weights), tuple(classes))
-    return Likeness(key, hidden, told.certain and not _is_hooked(held.modules))
+    key = (held.structure.key, tuple(kinds), shown, tuple(weights), tuple(classes), _hooks_told(held.modules, told))
+    return Likeness(key, hidden, told.certain and not _is_hooked_elsewhere(kinds))
 
 
-def _is_hooked(modules: list[nn.Module]) -> bool:
-    """Whether anything else than what counts runs before or after a module, or torch.jit made one."""
+def _is_hooked_elsewhere(kinds: list[type]) -> bool:
+    """Whether something runs before or after every module there is, or torch.jit made one."""
     if any(getattr(torch_module, name) for name in _GLOBAL_HOOKS):
         return True
-    if any(issubclass(kind, torch.jit.ScriptModule) for kind in {*map(type, modules)}):
-        return True
+    return any(issubclass(kind, torch.jit.ScriptModule) for kind in {*kinds})
+
+
+def _hooks_told(modules: list[nn.Module], told: _Told) -> tuple[Any, ...]:
+    """What runs before and after each module, but for what counts."""
     each = itemgetter(*_HOOKS)
-    return any(not all(map(counts, hooks.values())) for m in modules for hooks in each(vars(m)) if hooks)
+    return tuple(
+        (i, name, told.of(hook), *(key in getattr(m, about) for about in _ABOUT_HOOKS))
+        for i, m in enumerate(modules)
+        if not isinstance(m, torch.jit.ScriptModule) and any(each(vars(m)))
+        for name in _HOOKS
+        for key, hook in getattr(m, name).items()
+        if not counts(hook)
+    )
 
 
 def _class_told(kind: type) -> tuple[Any, ...]:
@@ -104,6 +116,34 @@ def _class_told(kind: type) -> tuple[Any, ...]:
         if name not in _NO_DIFFERENCE
     ]
     return kind, tuple(held)
+
+
+def _inside(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty by now
+        return cell
+
+
+class _Function(_Itself):
+    """Stands for a function, which is like itself and like those that the same lines made around equal constants."""
+
+    def __init__(self, value: types.FunctionType) -> None:
+        super().__init__(value)
+        self.code, self.number = value.__code__, id(value.__code__)
+        around = [*map(_inside, value.__closure__ or ())]
+        given = (*around, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+        is_plain = not vars(value) and all(type(v) in (*_VALUES, float) for v in given)
+        self.constants = (id(value.__globals__), *map(repr, given)) if is_plain else None
+
+    def __eq__(self, other: object) -> bool:
+        if super().__eq__(other):
+            return True
+        alike = isinstance(other, _Function) and self.code is other.code
+        return alike and self.constants is not None and self.constants == getattr(other, "constants", None)
+
+    def __hash__(self) -> int:
+        return self.number
 
 
 class _Told:
@@ -130,20 +170,39 @@ class _Told:
         return self._rarer(value)
 
     def _rarer(self, value: Any) -> Any:
-        if isinstance(value, Enum | type | types.FunctionType | types.BuiltinFunctionType | types.ModuleType):
+        if isinstance(value, types.FunctionType):
+            return _Function(value)
+        if isinstance(value, Enum | type | types.BuiltinFunctionType | types.ModuleType):
             return _Itself(value)
         if isinstance(value, types.MethodType):
             return _Itself(value.__func__), self.of(value.__self__)
         if type(value) is functools.partial:
             return self.of(value.func), self.of(value.args), self.of(value.keywords)
-        if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
-            about = "tensor", tuple(value.shape), value.stride(), value.dtype, value.device
-            plain = value.detach().cpu().contiguous().reshape(-1)
-            return *about, xxh3_128(plain.view(torch.uint8).numpy().data).digest() if plain.numel() else b""
+        if isinstance(value, Tensor):
+            told = told_tensor(value)
+            self.certain &= told is not None
+            return told
         if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
             return "array", value.shape, value.dtype, xxh3_128(value.tobytes()).digest()
+        if _is_its_attributes(value) and all(type(v) in (*_VALUES, float) for v in vars(value).values()):
+            return type(value), tuple((name, self.of(v)) for name, v in vars(value).items())
         self.certain = False
         return _repr(value)
+
+
+def _is_its_attributes(value: Any) -> bool:
+    """Whether an object holds nothing but attributes, as one of a class that is written in Python."""
+    classes = type(value).__mro__[:-1]
+    return bool(classes) and all(c.__flags__ & _IN_PYTHON and "__slots__" not in vars(c) for c in classes)
+
+
+def told_tensor(value: Tensor) -> tuple[Any, ...] | None:
+    """A tensor as what it holds; None for those of a rarer kind."""
+    if value.layout != torch.strided or value.is_quantized or type(value) not in (Tensor, nn.Parameter):
+        return None
+    about = "tensor", tuple(value.shape), value.stride(), value.dtype, value.device
+    plain = value.detach().cpu().contiguous().reshape(-1)
+    return *about, xxh3_128(plain.view(torch.uint8).numpy().data).digest() if plain.numel() else b""
 
 
 def _repr(value: Any) -> str:

@@ -51,16 +51,3 @@ def tell(net: nn.Module, key: Hashable, found: object) -> None:
     now = _settled.get()
     if now is not None and now.net is net:
         now.found.setdefault(key, found)
-
-
-def note(net: nn.Module, key: Hashable) -> None:
-    """Note something of a network while it is settled; of any other nothing is noted."""
-    now = _settled.get()
-    if now is not None and now.net is net:
-        now.found[key] = True
-
-
-def is_noted(net: nn.Module, key: Hashable) -> bool:
-    """Whether that was noted since the network is settled."""
-    now = _settled.get()
-    return now is not None and now.net is net and key in now.found

@@ -23,7 +23,7 @@ _INSTEAD = {
 }
 
 
-@method(paper="arXiv:1704.02685", claims="complete signed class-sensitive few-passes sees-run")
+@method(paper="arXiv:1704.02685", claims="complete signed class-sensitive few-passes")
 def deep_lift(model: Model, x: Tensor, target: Target, *, baseline: float = 0.0) -> Tensor:
     """What each pixel's difference from a flat picture adds to the target, by the rescale rule.
 

@@ -13,9 +13,7 @@ from clearsight.explainers.common.lrp_walk import raised_class, relevance
 from clearsight.internals.layers import enlarge, find_layer
 
 
-@method(
-    paper="doi:10.1109/CVPR46437.2021.01470", claims="class-sensitive signed needs-convolutions few-passes sees-run"
-)
+@method(paper="doi:10.1109/CVPR46437.2021.01470", claims="class-sensitive signed needs-convolutions few-passes")
 def relevance_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, weighted by their mean relevance for the class against all others, enlarged.
 

@@ -29,7 +29,7 @@ from clearsight.internals.finite_differences import (
 from clearsight.internals.kept_graph import held, is_kept
 from clearsight.internals.mixing import mixed, random_mix
 from clearsight.internals.places import Layout, as_maps
-from clearsight.internals.probe import facts_in_use, network_facts
+from clearsight.internals.probe import network_facts
 from clearsight.internals.target_layer import level_of, target_layer
 
 SMALL_SIDE = 28  # places, up to which two products are the faster way to enlarge a map (measured, torch 2.14)
@@ -63,7 +63,7 @@ def layout_of(model: Model, x: Tensor, layer: str) -> Layout:
     Refused: a layer that gives no feature maps, that runs more than once inside, or not at all.
     """
     module_at(model, layer)
-    runs = [s for s in facts_in_use(model, x).probe.runs if s.name == layer]
+    runs = [s for s in network_facts(model, x).probe.runs if s.name == layer]
     if not runs:
         raise Refused(f"layer {layer} is not run in a forward pass", _ANOTHER)
     if len(runs) > 1:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from operator import is_
 from typing import Any, Literal
@@ -40,8 +38,11 @@ from clearsight.internals.finite_differences import (
     step_length,
 )
 from clearsight.internals.kept_graph import at_rest, is_kept
+from clearsight.internals.kin import Kin, kin_of, share
 from clearsight.internals.mixing import mixed, random_mix
 from clearsight.internals.places import Layout, Response, disturbances, entering, layouts, response
+from clearsight.internals.plain_run import is_plain
+from clearsight.internals.seen_run import SeenRun, Sight
 
 _POOLS = (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd, nn.Dropout, nn.Dropout2d, nn.Identity)
 _APART = 0.25  # in pixel values: how far a picture's neighbour in the batch is from it
@@ -67,38 +68,51 @@ class ModuleRun:
     layout: Layout | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class PlainRun:
+    """A run that is plain (see plain_run.py): of one picture, and of several.
+
+    values: the number of what each module gave, in the run of several; -1 for what is no tensor.
+    """
+
+    one: SeenRun
+    several: SeenRun
+    values: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Probe:
     """The results of probing a network.
 
     runs: every module run, in the order in which they finish.  repeats: whether a picture always gets the same scores,
     never, or only among the same neighbours; apart: by how much they differ.  slopes: whether the gradient at the
-    pixels is that of the scores.
+    pixels is that of the scores.  plain: the run, where that is plain, so that scores repeat and slopes are right
+    whatever the weights.
     """
 
     runs: tuple[ModuleRun, ...]
     repeats: Repeats
     apart: float
     slopes: Slopes
+    plain: PlainRun | None = None
 
 
 @dataclass(eq=False)
 class NetworkFacts:
     """What is known of a network for pictures of one size.
 
-    state: that of the network then; None for one that takes over what is known of another.  layers: whether the
-    gradient at a layer is that of the scores.  target: the layer that class-activation methods read by default, and why
-    a later one is not; or why there is none.  levels: layers of a detector, and (N,) which of them made each candidate.
-    taken_over: all of it is that of a like network, see kin.py; shared: for which layers that was looked at.
+    state: that of the network then; None for one that takes over what is known of another.  kin: where the probe holds
+    for all networks that are alike and run alike.  layers: whether the gradient at a layer is that of the scores.
+    target: the layer that class-activation methods read by default, and why a later one is not; or why there is none.
+    levels: layers of a detector, and (N,) which of them made each candidate.
     """
 
     state: State | None
     probe: Probe
+    kin: Kin | None = None
     layers: dict[str, Slopes] = field(default_factory=dict)
     target: tuple[str, str] | Refused | None = None
     levels: tuple[tuple[str, ...], Tensor] | None = None
-    taken_over: bool = False
-    shared: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -130,7 +144,7 @@ class Unprobed(Refused):
     """The network fails on noise, so that it cannot be probed; it may still run on pictures."""
 
 
-_taking: ContextVar[bool] = ContextVar("taking", default=False)
+_ALONE = "scores of one picture"
 _facts: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], NetworkFacts]] = weakref.WeakKeyDictionary()
 
 
@@ -142,57 +156,56 @@ def probed(model: Model, x: Tensor) -> Probe:
 def network_facts(model: Model, x: Tensor) -> NetworkFacts:
     """The probe of a network, with all that was measured of its layers since."""
     entry = known_facts(model, x)
-    if entry is None or entry.taken_over:
-        key, entries = key_of(model, x), _facts.setdefault(model.net, {})
+    if entry is None:
         weights = weight_digest(model.net)
         with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]):
             settings_before = _settings(model.net)
-            try:
-                probe = _probe(model, x)
-            except Refused as e:
-                raise Unprobed(e.what, e.fix) from e.__cause__
+            kin = kin_of(model.net, key_of(model, x), lambda: _run_of_one(model, x[:1]))
+            probe, kin = (kin.probe, kin) if kin is not None else _measured_and_shared(model, x)
             settings_after = _settings(model.net)
         state = State(weights, {k: v for k, v in settings_after.items() if settings_before.get(k, v) == v})
-        entry = entries[key] = NetworkFacts(state, probe)
+        entry = NetworkFacts(state, probe, kin, target=None if kin is None else kin.target)
+        _facts.setdefault(model.net, {})[key_of(model, x)] = entry
         while_settled(model.net, entry, lambda: True)
     return entry
 
 
-@contextmanager
-def taking(is_taken: bool) -> Iterator[None]:
-    """Inside, `facts_in_use` are also those that were taken over of a like network, or are not."""
-    token = _taking.set(is_taken)
+def _measured_and_shared(model: Model, x: Tensor) -> tuple[Probe, Kin | None]:
     try:
-        yield
-    finally:
-        _taking.reset(token)
+        probe = _probe(model, x)
+    except Refused as e:
+        raise Unprobed(e.what, e.fix) from e.__cause__
+    if probe.plain is None or (probe.repeats, probe.slopes.flows) != ("yes", "right"):
+        return probe, None
+    kin = Kin(probe.plain.one, probe)
+    share(model.net, key_of(model, x), kin)
+    return probe, kin
 
 
-def facts_in_use(model: Model, x: Tensor) -> NetworkFacts:
-    """What was measured of the network, or where that may be taken for it of a like one."""
-    known = known_facts(model, x) if _taking.get() else None
-    return network_facts(model, x) if known is None else known
+def _run_of_one(model: Model, x: Tensor) -> SeenRun | None:
+    """The run of one picture x (1, C, *S), seen as when a network is probed; `scores_alone` keeps its scores."""
+    with torch.enable_grad():
+        scores, run = _seen(model, x.detach().requires_grad_())
+    while_settled(model.net, _ALONE, lambda: (x, scores.detach()))
+    return run
+
+
+def scores_alone(model: Model, x: Tensor) -> Tensor:
+    """The scores of one picture x (1, C, *S) by itself; by no pass where its run was seen since the net is settled."""
+    seen = while_settled(model.net, _ALONE, lambda: None)
+    if seen is not None and torch.equal(seen[0], x.detach()):
+        scores: Tensor = seen[1]
+        return scores
+    with passes.uncounted(), torch.no_grad():
+        return model.from_normalised(model.normalised(x))
 
 
 def known_facts(model: Model, x: Tensor) -> NetworkFacts | None:
-    """What was measured of the network in the state in which it is, or taken over for it; None: nothing."""
+    """What is known of the network in the state in which it is; None: nothing."""
     entry = _facts.get(model.net, {}).get(key_of(model, x))
     if entry is None or is_kept() or _still_holds(model.net, entry):  # training moves weights, not places
         return entry
     return None
-
-
-def take_over(model: Model, x: Tensor, probe: Probe, target: tuple[str, str] | None) -> None:
-    """Take what is known of a like network for that of this one, as long as it stays in its state."""
-    state = State(weight_digest(model.net), _settings(model.net))
-    facts = NetworkFacts(state, probe, target=target, taken_over=True)
-    _facts.setdefault(model.net, {})[key_of(model, x)] = facts
-    while_settled(model.net, facts, lambda: True)
-
-
-def forget(model: Model, x: Tensor) -> None:
-    """Measure the network anew when it is asked about next."""
-    _facts.get(model.net, {}).pop(key_of(model, x), None)
 
 
 def _still_holds(net: nn.Module, entry: NetworkFacts) -> bool:
@@ -243,11 +256,12 @@ def _measured(model: Model, x: Tensor) -> Probe:
     last = torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
     directions = torch.stack([near, last.double()]).to(x)
     mix = random_mix(model, start, generator)
-    alone, slope = _score_one(model, start, mix)
+    alone, slope, one = _score_one(model, start, mix)
     score_rounding = rounding(alone, model.dtype)
     rounding_error = score_rounding * float(mix.norm())
     step = step_length(directions[:1] if slope is None else slope, rounding_error)
-    runs, scores = _run_modules(model, torch.cat([start, start + step * directions[:1], start + _APART * far.to(x)]))
+    three = torch.cat([start, start + step * directions[:1], start + _APART * far.to(x)])
+    runs, scores, plain = _run_modules(model, three, one)
     change = float((alone[0] - scores[0]).abs().max())
     if not bool(torch.cat([alone, scores]).isfinite().all()):
         return Probe(runs, "yes", 0.0, Slopes("unknown"))
@@ -263,36 +277,70 @@ def _measured(model: Model, x: Tensor) -> Probe:
         measure_changes(score, start, slope, mixed(scores[:2], mix), directions, rounding_error), rounding_error
     )
     if error is not None and error <= DOUBT:
-        return Probe(runs, "yes", change, Slopes("right", error))
-    return Probe(runs, "yes", change, look_closer(score, start, _in_double(model, mix), model.dtype))
+        return Probe(runs, "yes", change, Slopes("right", error), plain)
+    if plain is not None and bool(slope.any()):  # steps were too long or too short to show it
+        return Probe(runs, "yes", change, Slopes("right"), plain)
+    return Probe(runs, "yes", change, look_closer(score, start, _in_double(model, mix), model.dtype), plain)
 
 
-def _score_one(model: Model, start: Tensor, mix: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The scores of one picture, and the gradient of their mix; None where none comes back."""
-    scores: list[Tensor] = []
+def _score_one(model: Model, start: Tensor, mix: Tensor) -> tuple[Tensor, Tensor | None, SeenRun | None]:
+    """The scores of one picture, the gradient of their mix, None where none comes back, and the run, if it was seen."""
+    seen: list[tuple[Tensor, SeenRun | None]] = []
 
     def score(z: Tensor) -> Tensor:
-        scores[:] = [model(z)]
-        return mixed(scores[0], mix)
+        seen[:] = [_seen(model, z)]
+        return mixed(seen[0][0], mix)
 
     try:
         _, slope = gradient(score, start)
-        return scores[0].detach(), slope if slope is not None and bool(slope.isfinite().all()) else None
+        scores, run = seen[0]
+        return scores.detach(), slope if slope is not None and bool(slope.isfinite().all()) else None, run
     except Exception:  # a way back that fails is told by whoever needs it
         with torch.no_grad():
-            return model(start), None
+            return model(start), None, None
 
 
-def _run_modules(model: Model, x: Tensor) -> tuple[tuple[ModuleRun, ...], Tensor]:
-    """Every module run in one forward pass of x (3, C, *S): a picture, and the same disturbed; and the scores."""
+def _seen(model: Model, x: Tensor) -> tuple[Tensor, SeenRun | None]:
+    """The scores of pixels x (B, C, *S), and the run that gave them; None where it cannot be seen."""
+    z = model.normalised(x)
+    sight = Sight(model.net, z)
+    try:
+        out = sight.look(lambda: model.from_normalised(z))
+        return out, sight.run(out)
+    except Exception:  # who sees operations gets into the way of some networks
+        return model(x), None
+
+
+def _run_modules(model: Model, x: Tensor, one: SeenRun | None) -> tuple[tuple[ModuleRun, ...], Tensor, PlainRun | None]:
+    """Every module run in one forward pass of x (3, C, *S): a picture, and the same disturbed; and the scores.
+
+    one: the run of one picture, if it was seen; then it is looked at whether the run is plain.
+    """
+    z = model.normalised(x)
+    if one is not None:
+        sight = Sight(model.net, z)
+        try:
+            runs, scores, values = _noted(model, z, sight)
+            several = sight.run(scores)
+            return runs, scores, PlainRun(one, several, values) if is_plain(one, several, len(x)) else None
+        except Exception:  # it is run unseen, and fails in its own words
+            pass
+    runs, scores, _ = _noted(model, z, None)
+    return runs, scores, None
+
+
+def _noted(model: Model, z: Tensor, sight: Sight | None) -> tuple[tuple[ModuleRun, ...], Tensor, tuple[int, ...]]:
+    """Every module run in a pass of normalised pictures z (3, C, *S), the scores, and the number of what each gave."""
     responses: list[tuple[ModuleRun, Response | None]] = []
     inputs: list[Response] = []
+    values: list[int] = []
     last: list[tuple[Tensor, int, Response]] = []  # what was given last: many modules only hand it on
 
     def note(name: str, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        values.append(sight.number_of(out) if sight is not None and isinstance(out, Tensor) else -1)
         if args and isinstance(args[0], Tensor):
             inputs.append(entering(module, args[0]))
-        whole = isinstance(out, Tensor) and out.dim() > 0 and len(out) == len(x)
+        whole = isinstance(out, Tensor) and out.dim() > 0 and len(out) == len(z)
         shape = tuple(out.shape) if isinstance(out, Tensor) else None
         if whole:
             shape = (1, *out.shape[1:])
@@ -309,19 +357,28 @@ def _run_modules(model: Model, x: Tensor) -> tuple[tuple[ModuleRun, ...], Tensor
         last[:] = [(out, version(out), response_found)]
         responses.append((module_run, response_found))
 
+    def note_aside(name: str, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        with nullcontext() if sight is None else sight.aside():
+            note(name, module, args, out)
+
     handles = [
-        m.register_forward_hook(lambda module, args, out, name=n: note(name, module, args, out))
+        m.register_forward_hook(lambda module, args, out, name=n: note_aside(name, module, args, out))
         for n, m in model.net.named_modules()
         if n and not isinstance(m, torch.jit.ScriptModule)
     ]
+
+    def run() -> Tensor:
+        return model.from_normalised(z)
+
     try:
         with torch.no_grad():
-            scores = model(x)
+            scores = run() if sight is None else sight.look(run)
     finally:
         for h in handles:
             h.remove()
-    response_found = layouts([r for _, r in responses], inputs, tuple(x.shape[2:]))
-    return tuple(replace(s, layout=at) for (s, _), at in zip(responses, response_found, strict=True)), scores
+    response_found = layouts([r for _, r in responses], inputs, tuple(z.shape[2:]))
+    runs = tuple(replace(s, layout=at) for (s, _), at in zip(responses, response_found, strict=True))
+    return runs, scores, tuple(values)
 
 
 def _how_it_repeats(model: Model, start: Tensor, equal: float) -> Repeats:

@@ -23,7 +23,6 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import coarse_type, in_script, too_coarse
 from clearsight.core.likeness import Likeness, likeness
 from clearsight.core.model import Model
-from clearsight.core.settled import note
 from clearsight.core.uncollected import uncollected
 from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Refused
@@ -31,13 +30,12 @@ from clearsight.internals.graph import Graph, Run, Sized, Unrecordable, mark
 from clearsight.internals.graph_rewrites import prepared
 from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
-from clearsight.internals.plain_run import is_plain as is_plain_run
+from clearsight.internals.probe import known_facts, scores_alone
 from clearsight.internals.tape import Taped, ValueNeededError, tape_of
 
 T = TypeVar("T")
 
 _KEPT = 8  # recordings, each some hundreds of nodes without weights
-FOLLOWED, STRAYED = "followed", "strayed"  # noted of a settled network that was seen to run as was recorded, or not
 _SAME = 1e-3  # of the largest logit: how far those of a new recording may be from the network's
 _SAME_AGAIN = 1e-4  # the same of a recording that is used with other weights
 
@@ -47,8 +45,8 @@ class Recording:
     """A run of any number of pictures, without the weights.
 
     names: the parameter or buffer that each of its attributes stands for; constants: the tensors of the others.  plain:
-    see `plain_run`; hidden: what the network's modules kept to themselves.  prepared: the run as it is followed, by
-    whether BatchNorm is folded.
+    the network was seen to run in a way that is plain (see plain_run.py); hidden: what its modules kept to themselves.
+    prepared: the run as it is followed, by whether BatchNorm is folded.
     """
 
     graph: fx.Graph
@@ -107,16 +105,14 @@ def graph_of(model: Model, x: Tensor, layer: str = "", *, fold: bool = True) -> 
     graphs = _graphs.setdefault(model.net, {})
     with passes.uncounted(), torch.no_grad():
         z = model.normalised(x[:1])
-        wanted = model.from_normalised(z.clone())  # forward may write into what it is given
+        wanted = scores_alone(model, x[:1])
         first_pass.note(model.net, x[:1], wanted)
         known = graphs.get((*run, fold))
         if known is not None and known.weights == weights and _same_logits(known.graph(z), wanted, known.close):
-            note(model.net, FOLLOWED)
             return known.graph
         with uncollected():
             graph = _graph_of_recording(model, z, wanted, run, fold=fold)
         graphs[(*run, fold)] = _Bound(graph, weights, _SAME)
-        note(model.net, FOLLOWED)
     return graph
 
 
@@ -150,15 +146,12 @@ def hold(model: Model, x: Tensor, logits: Tensor, layer: str = "", wanted: Tenso
     at = (*_run_of(model, x, layer), True)
     bound = _graphs[model.net][at]
     if wanted is None:
-        with passes.uncounted(), torch.no_grad():
-            wanted = model.from_normalised(model.normalised(x[:1]))
+        wanted = scores_alone(model, x[:1])
         first_pass.note(model.net, x[:1], wanted)
     if not _same_logits(logits[: len(wanted)].detach(), wanted[: len(x)], bound.close):
         del _graphs[model.net][at]
-        note(model.net, STRAYED)
         raise OtherRunError
     _graphs[model.net][at] = _Bound(bound.graph, bound.weights, _SAME)
-    note(model.net, FOLLOWED)
 
 
 def known_graph(model: Model, x: Tensor, layer: str = "") -> Graph | None:
@@ -204,11 +197,6 @@ def note_first_pass(model: Model, x: Tensor, logits: Tensor) -> None:
     best = logits.detach().topk(min(2, logits.shape[1]), 1).values
     doubt = 2 * _SAME * logits.detach().abs().amax(1)
     first_pass.note(model.net, x, logits, best[:, 0] - best[:, -1] > doubt)
-
-
-def is_recorded(model: Model, x: Tensor, layer: str = "") -> bool:
-    """Whether this network, or one that differs in its weights alone, was recorded for pictures like x (B, C, *S)."""
-    return (likeness(model.net).key, *_run_of(model, x, layer)) in recordings
 
 
 def _run_of(model: Model, x: Tensor, layer: str) -> tuple[Any, ...]:
@@ -267,7 +255,13 @@ def record(model: Model, z: Tensor, layer: str) -> Recording:
             _same_constant(two.tensors[str(node_of_two.target)], three.tensors[str(node_of_three.target)])
         node_of_two.args = tuple(_sized(a, b) for a, b in zip(node_of_two.args, node_of_three.args, strict=True))
         node_of_two.kwargs = {k: _sized(v, node_of_three.kwargs[k]) for k, v in node_of_two.kwargs.items()}
-    return _without_weights(two, model.net, plain=is_plain_run(two, three))
+    return _without_weights(two, model.net, plain=_is_seen_plain(model, z))
+
+
+def _is_seen_plain(model: Model, z: Tensor) -> bool:
+    """Whether the network was seen to run in a way that is plain (see plain_run.py), pictures like z (1, C, *S)."""
+    known = known_facts(model, z)
+    return known is not None and known.probe.plain is not None
 
 
 def _without_weights(recorded: Taped, net: nn.Module, *, plain: bool) -> Recording:

@@ -14,7 +14,7 @@ from clearsight.core.model import Model
 from clearsight.errors import Notice, Refused
 from clearsight.internals.finite_differences import Slopes
 from clearsight.internals.layers import layer_slopes
-from clearsight.internals.probe import Probe, facts_in_use, probed
+from clearsight.internals.probe import Probe, probed
 
 Trouble = tuple[str, str]  # what is wrong, and what to do about it
 
@@ -56,7 +56,7 @@ def of_gradient(slopes: Slopes, where: str = "the pixels") -> Trouble | None:
 
 def must_repeat(model: Model, x: Tensor) -> None:
     """Refuse a network that gives a picture like x (B, C, *S) other scores the next time, or among other pictures."""
-    _refuse(model, of_scores(model, facts_in_use(model, x).probe))
+    _refuse(model, of_scores(model, probed(model, x)))
 
 
 def must_flow(model: Model, x: Tensor, layer: str = "") -> None:
@@ -64,7 +64,7 @@ def must_flow(model: Model, x: Tensor, layer: str = "") -> None:
 
     What runs behind a layer may be whole where what runs before it is not.
     """
-    slopes = facts_in_use(model, x).probe.slopes
+    slopes = probed(model, x).slopes
     if slopes.flows == "right" or (slopes.flows != "wrong" and not layer):
         return
     if layer:

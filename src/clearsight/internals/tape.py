@@ -33,13 +33,11 @@ class Kind(NamedTuple):
 class Taped:
     """Operations in their order, and the tensors that are their attributes, by name.
 
-    It is no fx.GraphModule, which would write each graph as Python text: it is followed node by node.  asked: Python
-    took a value out of a tensor, which may have decided what ran, or autograd was left out or told another gradient.
+    It is no fx.GraphModule, which would write each graph as Python text: it is followed node by node.
     """
 
     graph: fx.Graph
     tensors: dict[str, Tensor]
-    asked: bool = False
 
 
 class ValueNeededError(RuntimeError):
@@ -60,39 +58,23 @@ def tape_of(run: Callable[[Tensor], Tensor], x: Tensor) -> Taped:
     ValueNeededError: Python asks for a number that depends on x.
     """
     tape = _Tape(x)
-    with tape, _Calls() as calls:
+    with tape, _Calls():
         out = functionalize(run, remove="mutations_and_views")(x)
     tape.graph.output(tape.node_of(out))
-    return Taped(tape.graph, tape.attributes, tape.asked or calls.asked)
-
-
-_TAKES_OUT = frozenset(
-    {
-        "_set_grad_enabled", "item", "tolist", "numpy", "data_ptr", "untyped_storage", "storage", "equal", "is_nonzero",
-        "__array__", "__dlpack__", "__bool__", "__float__", "__int__", "__index__", "__complex__", "__format__",
-        "__contains__", "__reduce_ex__", "__deepcopy__",
-    }
-)  # fmt: skip
-
-_DATA: Any = Tensor.data.__get__  # type: ignore[attr-defined]
+    return Taped(tape.graph, tape.attributes)
 
 
 class _Calls(TorchFunctionMode):
-    """Runs what works in place, number by number, as x.copy_(f(x)); and sees what takes a value out of a tensor.
+    """Runs what works in place, number by number, as x.copy_(f(x)).
 
     functionalize would ask Python for the shapes of each such operation, and import torch's compiler for that, and it
     refuses some of them (relu6_, selu_).
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = False
-
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        self.asked |= getattr(func, "__name__", "") in _TAKES_OUT or func == _DATA
         signature = _with_a_switch(func)
         if signature is not None:
             given = signature.bind(*args, **kwargs)
@@ -125,9 +107,6 @@ def _sibling(func: Any) -> Any:
     return getattr(Tensor, bare, None) or getattr(torch._C._nn, bare, None)
 
 
-_TELLS_VALUES = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
-
-
 class _Tape(Watch):
     """Runs every operation as it is, and appends it to a graph."""
 
@@ -137,7 +116,6 @@ class _Tape(Watch):
         self.attributes: dict[str, Tensor] = {}
         self.nodes = WeakTensorKeyDictionary()
         self.moving: set[fx.Node] = set()  # those that depend on x
-        self.asked = False
         start = self.graph.placeholder("x")
         self.moving.add(start)
         self._keep(x, start)
@@ -158,10 +136,8 @@ class _Tape(Watch):
         kwargs = kwargs or {}
         nodes = fx.node.map_aggregate((args, kwargs), lambda a: self.node_of(a) if isinstance(a, Tensor) else a)
         out = func(*args, **kwargs)
-        moving = self._any_moving(nodes)
-        if torch.Tag.data_dependent_output in func.tags and moving:
+        if torch.Tag.data_dependent_output in func.tags and self._any_moving(nodes):
             raise ValueNeededError(f"{func} gives Python a value that depends on the input")
-        self.asked |= not _TELLS_VALUES.isdisjoint(func.tags) or (moving and torch.is_inference_mode_enabled())
         self._write(func, nodes, out)
         return out
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ from clearsight.core.model import Model
 from clearsight.errors import Notice, Refused
 from clearsight.internals.kept_graph import at_rest
 from clearsight.internals.places import as_maps
-from clearsight.internals.probe import ModuleRun, facts_in_use, network_facts
+from clearsight.internals.plain_run import always_agree, everything_through, reads_no_place
+from clearsight.internals.probe import ModuleRun, Probe, network_facts
 
 _SAME = 0.01  # of the difference between the scores of two pictures: as good as none
 
@@ -45,17 +47,27 @@ def layer_and_later(model: Model, x: Tensor) -> tuple[str, str]:
     why = unseen(model.net)
     if why is not None:
         raise Refused(*why)
-    entry = facts_in_use(model, x)
+    entry = network_facts(model, x)
     if entry.target is None:
-        entry = network_facts(model, x)
         with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]), torch.no_grad():
             try:
-                entry.target = _search_layer(model, x, entry.probe.runs)
+                entry.target = _search_layer(model, x, entry.probe)
             except Refused as e:
                 entry.target = e
+        if entry.kin is not None and isinstance(entry.target, tuple) and _is_last(entry.probe, entry.target):
+            entry.kin.target = entry.target
     if isinstance(entry.target, Refused):
         raise Refused(entry.target.what, entry.target.fix)
     return entry.target
+
+
+def _is_last(probe: Probe, target: tuple[str, str]) -> bool:
+    """Whether everything passes through the layer, and nothing with places comes later, whatever the weights."""
+    names = [run.name for run in probe.runs]
+    at = len(names) - 1 - names[::-1].index(target[0])
+    if target[1] or probe.plain is None or not everything_through(probe.plain.several, probe.plain.values[at]):
+        return False
+    return all(run.pools or run.shape is None or prod(run.shape[2:]) == 1 for run in probe.runs[at + 1 :])
 
 
 def level_of(model: Model, x: Tensor, reads: Tensor) -> str:
@@ -73,7 +85,7 @@ def level_of(model: Model, x: Tensor, reads: Tensor) -> str:
     entry = network_facts(model, x)
     if entry.levels is None:
         with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]), torch.no_grad():
-            entry.levels = _Search(model, x, entry.probe.runs).levels()
+            entry.levels = _Search(model, x, entry.probe).levels()
     names, made_by = entry.levels
     used = set(made_by[reads.cpu()].tolist())
     return names[used.pop()] if len(used) == 1 and -1 not in used else target_layer(model, x)
@@ -86,7 +98,7 @@ def everything_passes(model: Model, x: Tensor, layer: str) -> bool:
     and then their scores must be.
     """
     with passes.uncounted(), rng.seeded(0, x[:1]), torch.no_grad():
-        return _Search(model, x, ()).everything_passes(layer)
+        return _Search(model, x, None).everything_passes(layer)
 
 
 def early(layer: str, later: str) -> str:
@@ -94,10 +106,11 @@ def early(layer: str, later: str) -> str:
     return f"the layer that is read is {layer}: {later}; name another with layer="
 
 
-def _search_layer(model: Model, x: Tensor, runs: Sequence[ModuleRun]) -> tuple[str, str]:
+def _search_layer(model: Model, x: Tensor, probe: Probe) -> tuple[str, str]:
     """The layer to read, and why a later one is not read."""
+    runs = probe.runs
     last = max((i for i, s in enumerate(runs) if s.convolves and _spatial(s)), default=None)
-    search = _Search(model, x, runs)
+    search = _Search(model, x, probe)
     after = runs[last or 0 :]
     if any(_attends(s) for s in after) or any(_spatial(s) and s.layout and s.layout.row for s in after):
         layer = search.last(range(last or 0, len(runs)), lambda s: s.layout is not None and not s.layout.first)
@@ -138,12 +151,15 @@ class _Search:
     """Goes through the layers from the last to the first, and notes what it passes over.
 
     later: why the last layer with places that was passed over is not the answer; "" where none was, or where a layer
-    around it answers for it.
+    around it answers for it.  Of a run that is plain, what shows whatever the weights costs no pass.
     """
 
-    def __init__(self, model: Model, x: Tensor, runs: Sequence[ModuleRun]) -> None:
+    def __init__(self, model: Model, x: Tensor, probe: Probe | None) -> None:
+        runs: Sequence[ModuleRun] = probe.runs if probe is not None else ()
         self.model, self.runs, self.later = model, runs, ""
         self.run_counts = Counter(s.name for s in runs)
+        self.plain = probe.plain if probe is not None else None
+        self.values = {} if self.plain is None else {s.name: v for s, v in zip(runs, self.plain.values, strict=True)}
         self.passing: dict[str, bool] = {}
         noise = torch.rand((2, *x.shape[1:]), generator=torch.Generator().manual_seed(3))
         coarse = nn.functional.adaptive_avg_pool2d(noise[1:], 3) if x.dim() == 4 else noise[1:].mean(-1, keepdim=True)
@@ -225,14 +241,34 @@ class _Search:
     def everything_passes(self, layer: str) -> bool:
         """Whether the scores depend on the picture through this layer alone: its values, swapped, swap the scores."""
         if layer not in self.passing:
-            self.passing[layer] = self._alike(self._swapped(layer, lambda out: out.flip(0)).flip(0))
+            known = self._passes_whatever_the_weights(layer)
+            if known is None:
+                known = self._alike(self._swapped(layer, lambda out: out.flip(0)).flip(0))
+            self.passing[layer] = known
         return self.passing[layer]
+
+    def _passes_whatever_the_weights(self, layer: str) -> bool | None:
+        """The same, as the run shows it, or another layer that was asked about before; None: only a pass can tell."""
+        value = self.values.get(layer, -1)
+        if self.plain is None or value < 0 or self.run_counts[layer] > 1:
+            return None
+        if everything_through(self.plain.several, value):
+            return True
+        for other, passes_there in self.passing.items():
+            at = self.values.get(other, -1)
+            if at >= 0 and self.run_counts[other] == 1 and always_agree(self.plain.several, at, value):
+                return passes_there
+        return None
 
     def _places_matter(self, s: ModuleRun) -> bool:
         """Whether what stands at the places changes the scores, not only what stands at extra tokens."""
         layout = s.layout
         if layout is None or not layout.before + layout.after:
             return True
+        if self.plain is not None and layout.row and self.run_counts[s.name] == 1:
+            sizes = layout.before, prod(layout.sides), layout.after
+            if reads_no_place(self.plain.several, self.values[s.name], *sizes):
+                return False
 
         def swap(out: Tensor) -> Tensor:
             maps, back = as_maps(out, layout)

@@ -32,10 +32,7 @@ from clearsight.core.validation import (
 )
 from clearsight.errors import Refused
 from clearsight.internals.input_convolution import folded_back
-from clearsight.internals.kin import disown, is_followed, taking_over
-from clearsight.internals.kin import share as share_facts
 from clearsight.internals.layers import find_layer
-from clearsight.internals.recording import OtherRunError
 from clearsight.internals.scores import scores
 from clearsight.internals.soundness import alone, caution, must_flow, must_repeat
 from clearsight.kinds.questions import usual_target
@@ -84,22 +81,17 @@ def explain(
         kept = (model, spelled(call, "explainers"), seed, batch)
         parts = spread(_explain_shard, kept, ((x[rows], of_shard(target, rows)) for rows in shards))
         return joined_explanations([*parts], target, began)
-    try:
-        return _explained(model, x, call, target, seed, batch, began)
-    except OtherRunError:  # it does not run as networks that are like it do, of which things were taken over
-        return _explained(model, x, call, target, seed, batch, began)
+    return _explained(model, x, call, target, seed, batch, began)
 
 
 def _explained(
     model: Model, x: Tensor, call: Call, target: Target | None, seed: int, batch: int | None, began: float
 ) -> Explanation:
-    share, sees_run = "shares-passes" in call.method.claims, "sees-run" in call.method.claims
-    one = x[:1]
+    share, one = "shares-passes" in call.method.claims, x[:1]
     with (
         settled(model.net),
         model.undisturbed(),
         rng.seeded(seed, one),
-        taking_over(model, one, sees_run=sees_run) as is_taken,
     ):
         if "control" not in call.method.claims:
             must_repeat(model, one)
@@ -121,15 +113,10 @@ def _explained(
                     with explain_failure(model, named, part), rng.reseeded(seed, part, named.method.name):
                         part_maps = named.method(model, part.clone(), asked, **named.options)
                     classes += [asked.index] if isinstance(asked, TopClass) else []
-                if is_taken and not is_followed(model):
-                    disown(model, one)
-                    raise OtherRunError
                 maps.append(check_result(part_maps, (len(part), *part.shape[2:]), named))
                 rectifies = "needs-relu" in named.method.claims  # and so goes back to the pixels, by what was recorded
                 if passes.through or rectifies:
                     must_flow(model, one, "" if rectifies else named.options.get("layer", ""))
-        if sees_run:
-            share_facts(model, one, calls[0][1].options.get("layer", ""))
         fingerprint = model.fingerprint()
     n, joined = len(x), _in_order(torch.cat(maps), calls)
     return Explanation(

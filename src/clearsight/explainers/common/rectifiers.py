@@ -11,15 +11,12 @@ from torch import Tensor, fx
 from torch.autograd.function import FunctionCtx
 
 from clearsight.core.model import Model
-from clearsight.core.settled import note
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.own_rectifiers import Backward, Operations, compared, own_gradient
 from clearsight.internals.graph import Graph, Run, word
 from clearsight.internals.layers import gradients
 from clearsight.internals.recording import (
-    FOLLOWED,
-    STRAYED,
     graph_alike,
     graph_of,
     is_plain,
@@ -70,12 +67,7 @@ def _own(model: Model, x: Tensor, target: Target, backward: Backward, name: str,
     known = [operations for operations in shown.values() if operations is not None]
     if not known or shown.get(len(x) > 1, known) is None:
         return None
-    own = own_gradient(model, x, target, backward, len(_relus(graph)), known)
-    if own is not None:
-        note(model.net, FOLLOWED)
-    elif (len(x) > 1) in shown:
-        note(model.net, STRAYED)
-    return own
+    return own_gradient(model, x, target, backward, len(_relus(graph)), known)
 
 
 def _with_relus(model: Model, x: Tensor, name: str) -> Graph:
