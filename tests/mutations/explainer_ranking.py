@@ -81,7 +81,7 @@ CORE = [
     ("internals/fused_forward.py", " or len(border.users) != 1", "", "fused_forward"),
     ("internals/fused_forward.py", '"convolution" or node.args[6]:', '"convolution":', "fused_forward"),
     ("internals/fused_forward.py", " or weight_digest(model.net) != weights", "", "fused_forward"),
-    ("internals/fused_forward.py", " or _is_hooked(model.net)", "", "fused_forward"),
+    ("internals/fused_forward.py", " or passes.is_hooked(model.net.modules())", "", "fused_forward"),
     ("internals/fused_forward.py", "        passes.note(len(z))\n", "", "fused_forward"),
     ("internals/fused_forward.py", "return usual and pictures >= PAYS", "return usual", "fused_forward"),
     ("core/stand_ins.py", " and not z.requires_grad else", " else", "fused_forward"),

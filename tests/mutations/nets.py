@@ -43,6 +43,7 @@ CORE = [
     ("core/surroundings.py", "fixed(*args, **kwargs) and lies_last(input)", "lies_last(input)", "behind_a_norm"),
     ("core/surroundings.py", "fixed(*args, **kwargs) and lies_last(input)", "False", "stay_so_in_batch_norm"),
     ("core/surroundings.py", "(through_onednn if _is_inside() else conv2d)", "conv2d", "gap_stands"),
+    ("core/fastest_order.py", "    if is_hooked(held.modules):\n", "    if False:\n", "pictures_lie_as_ever"),
     ("core/fastest_order.py", "if not alike.certain:", "if False:", "pictures_lie_as_ever"),
     ("core/fastest_order.py", "_SAME * wanted", "1e9 * wanted", "pictures_that_lie"),
     ("core/fastest_order.py", "is not ScaledBack", "is None", "pictures_lie_as_ever"),

@@ -17,7 +17,7 @@ from clearsight.core.contents import settled_contents
 from clearsight.core.likeness import likeness
 from clearsight.core.memory_order import laying_last
 from clearsight.core.model import Model
-from clearsight.core.passes import uncounted
+from clearsight.core.passes import is_hooked, uncounted
 from clearsight.errors import Refused
 
 LEAST = 1024  # places of a picture, from which on it is looked at: smaller ones fit into a cache
@@ -46,8 +46,8 @@ def may_lie_last(model: Model, x: Tensor) -> bool:
     """Whether a network gives the same for pictures shaped like x (B, C, H, W) whose channels lie last.
 
     Seen once for networks that differ in the values of their weights alone, by two passes of two pictures of noise.
-    False for networks that may be more than Python shows, for those with few convolutions, for single channels and
-    small pictures, and on other devices and in other types than float32 on the CPU.
+    False for networks with hooks or that may be more than Python shows, for those with few convolutions, for single
+    channels and small pictures, and on other devices and in other types than float32 on the CPU.
     """
     if model.channels_last or x.dim() != 4 or x.shape[1] == 1 or x.shape[2:].numel() < LEAST:
         return False
@@ -55,6 +55,8 @@ def may_lie_last(model: Model, x: Tensor) -> bool:
     if x.device.type != "cpu" or {x.dtype, *(p.dtype for p in held.parameters)} != {torch.float32}:
         return False
     if any(p.device != x.device for p in held.parameters) or _convolutions(held.modules) < CONVOLUTIONS:
+        return False
+    if is_hooked(held.modules):
         return False
     alike = likeness(model.net)
     if not alike.certain:

@@ -192,7 +192,7 @@ class _Told:
 
 def _is_its_attributes(value: Any) -> bool:
     """Whether an object holds nothing but attributes, as one of a class that is written in Python."""
-    classes = type(value).__mro__[:-1]
+    classes = type(value).__mro__[:-1] if hasattr(value, "__dict__") else ()
     return bool(classes) and all(c.__flags__ & _IN_PYTHON and "__slots__" not in vars(c) for c in classes)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -39,6 +39,11 @@ class _Count:
 def counts(hook: object) -> bool:
     """Whether a forward hook does nothing but count."""
     return isinstance(hook, _Count)
+
+
+def is_hooked(modules: Iterable[nn.Module]) -> bool:
+    """Whether anything is called when one of the modules runs, other than to count."""
+    return any(m._forward_pre_hooks or any(not counts(h) for h in m._forward_hooks.values()) for m in modules)
 
 
 _open: ContextVar[tuple[Passes, ...]] = ContextVar("open", default=())

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.nn import functional as F
 
 from clearsight.core import passes
@@ -71,7 +71,7 @@ def _stand_in(model: Model, x: Tensor) -> StandIn | None:
 
     def run(z: Tensor) -> Tensor | None:
         alike = z.shape[1:] == x.shape[1:] and z.dtype == torch.float32 and z.device == x.device
-        if not alike or weight_digest(model.net) != weights or _is_hooked(model.net):
+        if not alike or weight_digest(model.net) != weights or passes.is_hooked(model.net.modules()):
             return None
         passes.note(len(z))
         return _logits(graph, rules, z)
@@ -94,13 +94,6 @@ def _logits(graph: Graph, rules: dict[str, Rule], z: Tensor) -> Tensor:
         z = z.contiguous(memory_format=torch.channels_last) if z.dim() == 4 else z
         out: Tensor = graph.follow(graph.nodes, {graph.start: z}, len(z), rules=rules, wanted={graph.end})[graph.end]
         return out
-
-
-def _is_hooked(net: nn.Module) -> bool:
-    """Whether anything is called when a part of the network runs, other than to count passes."""
-    return any(
-        m._forward_pre_hooks or any(not passes.counts(h) for h in m._forward_hooks.values()) for m in net.modules()
-    )
 
 
 def fused_rules(graph: Graph) -> dict[str, Rule]:
