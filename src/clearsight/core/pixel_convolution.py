@@ -41,6 +41,14 @@ def widened(conv2d: Convolution) -> Convolution:
     return convolution
 
 
+def with_gap(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of aten's convolution, with a gap in a kernel of one pixel where that is the faster way."""
+    x, weight, transposed, groups = args[0], args[1], args[6], args[8]
+    if transposed or groups != 1 or not gains(x, weight):
+        return args
+    return (*args[:5], [GAP] * len(args[5]), *args[6:])
+
+
 def gains(x: Tensor, weight: Tensor) -> bool:
     """Whether a convolution of x by weight, neither of them in groups nor transposed, is faster with a gap."""
     if torch.get_num_threads() > 1 or type(x) is not Tensor or weight.shape[2:] != (1, 1):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from clearsight.core import passes
+from clearsight.core.pixel_convolution import with_gap
 from clearsight.errors import Refused
 
 Values = dict[fx.Node, Any]
@@ -169,7 +170,9 @@ class Graph:
         args, kwargs = self.arguments(node, values, pictures)
         assert callable(node.target)
         rule = rules.get(word(node)) if rules else None
-        return rule(self, node, args, kwargs) if rule else node.target(*args, **kwargs)
+        if rule:
+            return rule(self, node, args, kwargs)
+        return node.target(*(with_gap(args) if word(node) == "convolution" else args), **kwargs)
 
 
 def everything_through(graph: Graph, through: fx.Node) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor, fx
 
 from clearsight.core import diagnostics, first_pass, passes
 from clearsight.core.model import Model
+from clearsight.core.pixel_convolution import with_gap
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.lrp_rules import (
@@ -390,12 +391,12 @@ def _convolving(x: Tensor, weight: Tensor, rest: list[Any], changing: Changing) 
     """The convolution of things like x, and the way back."""
 
     def forward(v: Tensor, change: Change) -> Tensor:
-        out: Tensor = aten.convolution.default(v, changing(weight, change), None, *rest)
+        out: Tensor = aten.convolution.default(*with_gap((v, changing(weight, change), None, *rest)))
         return out
 
     def back(s: Tensor, change: Change) -> Tensor:
-        weights, wanted = changing(weight, change), [True, False, False]
-        out: Tensor = aten.convolution_backward.default(s, x, weights, None, *rest, wanted)[0]
+        args = with_gap((x, changing(weight, change), None, *rest))
+        out: Tensor = aten.convolution_backward.default(s, *args, [True, False, False])[0]
         return out
 
     return forward, back
