@@ -140,7 +140,17 @@ def test_a_network_is_looked_at_once_for_all_that_differ_in_their_weights() -> N
 
 
 @pytest.mark.parametrize(
-    "why", ["its own function", "a hook", "TorchScript", "double", "one channel", "small", "few convolutions"]
+    "why",
+    [
+        "its own function",
+        "a hook",
+        "what nobody can compare",
+        "TorchScript",
+        "double",
+        "one channel",
+        "small",
+        "few convolutions",
+    ],
 )
 def test_pictures_lie_as_ever(why: str) -> None:
     net, channels, size = Net(by_a_function if why == "its own function" else flat), 3, 32
@@ -150,6 +160,9 @@ def test_pictures_lie_as_ever(why: str) -> None:
         net, size = Net(flat), 31
     elif why == "few convolutions":
         net = nn.Sequential(nn.Conv2d(3, 2, 3, stride=4), nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(72, 3))
+    elif why == "what nobody can compare":
+        net = Net(flat)
+        net.something = object()
     elif why == "a hook":
         net.maps.register_forward_hook(lambda _m, _a, out: out.contiguous())
     elif why == "TorchScript":

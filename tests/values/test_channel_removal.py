@@ -28,6 +28,13 @@ class TwoWays(nn.Module):
         return torch.cat([a.mean((2, 3)), a.amax((2, 3))], 1)
 
 
+class Overall(nn.Module):
+    """The mean of all channels at each place."""
+
+    def forward(self, a: Tensor) -> Tensor:
+        return a.mean(1).flatten(1)
+
+
 class AmongTokens(nn.Module):
     """Channels come last, behind places."""
 
@@ -64,6 +71,7 @@ HEADS = {
     "no dense": (lambda: [nn.Conv2d(5, 3, 1), nn.AvgPool2d((4, 6)), flat()], 0, 5 * 3 * NUMBERS),
     "two ways": (lambda: [TwoWays(), nn.Linear(10, 3)], 0, 10 * 3),
     "beside": (lambda: [Beside(), nn.Sigmoid(), pooled(), flat(), nn.Linear(5, 3)], 0, 5 * 3),
+    "overall": (lambda: [Overall(), nn.Linear(NUMBERS, 3)], 0, NUMBERS * 3),
     "last": (lambda: [AmongTokens(), nn.Linear(5 * NUMBERS, 3)], 0, 5 * NUMBERS * 3),
 }
 
@@ -110,6 +118,7 @@ def test_ablation_cam_without_a_channel_is_the_network_without_it(name, few, pic
             same = a[[row]].index_fill(1, torch.tensor([c]), 0.0)
             torch.testing.assert_close(rest(torch.tensor([row]), same), rest(torch.tensor([row]), a[[row]]))
     assert isinstance(rest, Recorded)
+    assert (2 in k) is (by_channel == 0)  # the channel that is 0 costs nothing more, or is left out
     assert counter.get_total_flops() == 2 * (PICTURES * once + len(rows) * by_channel)
 
 
