@@ -3,13 +3,14 @@
     python benchmarks/speed.py --before COMMIT --mnist FOLDER --out benchmarks/speed.md
 
 Commands run in processes of their own, this build and that of COMMIT by turns, so that what the machine does otherwise
-falls on both.  Attacks run in one process, this package and the other library by turns; explainers beside other
-libraries stand in `explainer_peers.py`.  A ratio is the median of those of the turns, with the lowest and the highest;
-below 1 this build is the faster one.  MB: the peak of a process.  MNIST: a folder with the four idx files; without it
-the attacks are left out.
+falls on both.  Attacks run in one process, this package and the other library by turns, and are counted in processor
+time of one thread; explainers beside other libraries stand in `explainer_peers.py`.  A ratio is the median of those of
+the turns, with the lowest and the highest; below 1 this build is the faster one.  MB: the peak of a process.  MNIST: a
+folder with the four idx files; without it the attacks are left out.
 
-``--only WORD`` measures the rows that hold the word.  Rows beside adversarial-library need ``pip install adv-lib``.
-On two cores all of it takes about 40 minutes.
+``--only WORD`` measures the rows that hold the word, ``--pictures N`` attacks as many, ``--turns N`` gives each attack
+as many turns, ``--keep-memory`` lets freed memory stay with the process, as the commands do.  Rows beside
+adversarial-library need ``pip install adv-lib``.  On two cores all of it takes about 60 minutes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,13 @@ def main() -> None:
     parser.add_argument("--mnist", type=Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--turns", type=int)
+    parser.add_argument("--keep-memory", action="store_true")
     parser.add_argument("--attacks", action="store_true", help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.attacks:
-        for row in attacks_on_digits(words.mnist, words.only):
-            print(row.line(), flush=True)
+        attacks_on_digits(words.mnist, words.only, words.pictures, words.turns, words.keep_memory)
         return
     text = "\n".join(tables(words))
     print(text)
@@ -106,7 +109,7 @@ def tables(words: argparse.Namespace) -> list[str]:
         rows = [row.line() for row in commands(words.before, words.only)]
         found += ["", "## Commands", "", *heads(head), *rows]
     if words.mnist:
-        command = [sys.executable, __file__, "--attacks", "--only", words.only, "--mnist", str(words.mnist)]
+        command = [sys.executable, __file__, "--attacks", *sys.argv[1:]]
         rows = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
         head = ("call, beside", "the other, s", "this build, s", "ratio (range)", "turns", "", "", "result")
         found += ["", "## Attacks, mnist", "", *heads(head), *rows] if rows else []
@@ -179,29 +182,35 @@ def spent(command: Sequence[str], tree: Path, folder: Path) -> Spent:
         return Spent(seconds, usage.ru_maxrss / 1024, {f["check"]: f["seconds"] for f in findings})
 
 
-Call = Callable[[], Any]
+Call = Callable[[Any, Any], Any]  # an attack on pictures x of classes y
 
 
-def by_turns(name: str, ours: Call, theirs: Call, turns: int, result: Callable[[Any, Any], str] | None = None) -> Row:
-    """Both once before anything is timed; then by turns."""
-    first = ours(), theirs()
+def by_turns(name: str, ours: Call, theirs: Call, turns: int, x: Any, y: Any) -> tuple[Row, Any, Any]:
+    """Both once with few pictures before anything is timed; then by turns.  And what each came to at its first turn."""
     now, beside = [], []
+    came: dict[Call, Any] = {}
+    for call in (theirs, ours):
+        call(x[:8], y[:8])
     for _ in range(turns):
         for call, side in ((theirs, beside), (ours, now)):
-            began = time.perf_counter()
-            call()
-            side.append(Spent(time.perf_counter() - began, 0.0))
-    return Row(name, now, beside, "" if result is None else result(*first))
+            began = time.process_time()
+            found = call(x, y)
+            side.append(Spent(time.process_time() - began, 0.0))
+            came.setdefault(call, found)
+    return Row(name, now, beside), came[ours], came[theirs]
 
 
-def attacks_on_digits(mnist: Path, only: str) -> list[Row]:
-    """Attacks on a small network that one pass over MNIST has taught, 200 pictures, beside other libraries."""
+def attacks_on_digits(mnist: Path, only: str, pictures: int, turns: int | None, keep_memory: bool) -> None:
+    """Attacks on a small network that one pass over MNIST has taught, beside other libraries; each row is printed."""
     import torch
     from mnist_attacks import idx, small
     from torch import nn
 
     import clearsight as cs
 
+    torch.set_num_threads(1)
+    if keep_memory:
+        cs.reuse_memory()
     torch.manual_seed(0)
     net = small()
     x, y = idx(mnist / "train-images-idx3-ubyte.gz")[:20_000, None] / 255, idx(mnist / "train-labels-idx1-ubyte.gz")
@@ -212,35 +221,40 @@ def attacks_on_digits(mnist: Path, only: str) -> list[Row]:
         loss.backward()
         optimiser.step()
     model = cs.wrap(net.eval().requires_grad_(False), cs.Preprocess(28, (0.0,), (1.0,)), labels=list("0123456789"))
-    x = idx(mnist / "t10k-images-idx3-ubyte.gz")[:400, None] / 255
-    y = idx(mnist / "t10k-labels-idx1-ubyte.gz")[:400].long()
+    x = idx(mnist / "t10k-images-idx3-ubyte.gz")[: 2 * pictures, None] / 255
+    y = idx(mnist / "t10k-labels-idx1-ubyte.gz")[: 2 * pictures].long()
     with torch.no_grad():
         right = model(x).argmax(1) == y
-    x, y = x[right][:200], y[right][:200]
+    x, y = x[right][:pictures], y[right][:pictures]
 
-    def fallen(z: Any) -> Any:
+    def fallen(z: Any) -> tuple[Any, Any]:
+        """Which pictures are read wrongly, and how far each has moved in L2."""
         z = z.x if isinstance(z, cs.Attacked) else z[1] if isinstance(z, tuple) else z
         with torch.no_grad():
-            return net(z).argmax(1) != y
+            return net(z).argmax(1) != y, (z - x).flatten(1).norm(dim=1)
 
-    def result(a: Any, b: Any) -> str:
-        ours, theirs = fallen(a), fallen(b)
-        return f"{int(ours.sum())} fall, there {int(theirs.sum())}, both {int((ours & theirs).sum())}, of {len(x)}"
+    def result(a: Any, b: Any, smallest: bool) -> str:
+        (ours, near), (theirs, far) = fallen(a), fallen(b)
+        both = ours & theirs
+        text = f"{int(ours.sum())} fall, there {int(theirs.sum())}, both {int(both.sum())}, of {len(x)}"
+        if smallest:
+            text += f"; of both the mean distance is {near[both].mean():.3f}, there {far[both].mean():.3f}"
+        return text
 
-    rows = []
-    for call, size, peer, another, turns in peers_of_attacks(net, x, y):
+    for call, size, peer, another, usual in peers_of_attacks(net):
         if only in f"{call} {peer}":
-            ours: Call = lambda c=call, e=size: cs.attack(model, x, y, c, eps=e)  # noqa: E731
-            rows.append(by_turns(f"{call}, {peer}", ours, another, turns, result))
-            print(rows[-1].line(), file=sys.stderr, flush=True)
-    return rows
+            ours: Call = lambda x, y, c=call, e=size: cs.attack(model, x, y, c, eps=e)  # noqa: E731
+            row, found, there = by_turns(f"{call}, {peer}", ours, another, turns or usual, x, y)
+            line = replace(row, note=result(found, there, size == float("inf"))).line()
+            print(line, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
 
 Pair = tuple[str, float, str, Call, int]  # a call of this package, its eps, the other library, its call, turns
 
 
-def peers_of_attacks(net: Any, x: Any, y: Any, eps: float = 0.1) -> list[Pair]:
-    """Attacks of other libraries on pictures x of classes y, each beside the call that does the same here.
+def peers_of_attacks(net: Any, eps: float = 0.1) -> list[Pair]:
+    """Attacks of other libraries on pictures of known classes, each beside the call that does the same here.
 
     adversarial-library (adv-lib) is left out where it is not installed.
     """
@@ -251,10 +265,10 @@ def peers_of_attacks(net: Any, x: Any, y: Any, eps: float = 0.1) -> list[Pair]:
     f, infinite = foolbox.attacks, float("inf")
 
     def theirs(kind: str, **options: Any) -> Call:
-        return lambda: getattr(torchattacks, kind)(net, **options)(x, y)
+        return lambda x, y: getattr(torchattacks, kind)(net, **options)(x, y)
 
     def box(attack: Any, size: float | None) -> Call:
-        return lambda: attack(other, x, y, epsilons=size)
+        return lambda x, y: attack(other, x, y, epsilons=size)
 
     pgd, apgd, search = "pgd(steps=40, step=0.01)", "apgd-ce(steps=40)", f.L2CarliniWagnerAttack
     one_c = "carlini-wagner(c=1.0, searches=1, steps=1000, rate=0.01, back=0)"  # as torchattacks does it
@@ -264,13 +278,13 @@ def peers_of_attacks(net: Any, x: Any, y: Any, eps: float = 0.1) -> list[Pair]:
         (apgd, eps, "torchattacks", theirs("APGD", eps=eps, steps=40), 5),
         ("deepfool(norm=l2)", infinite, "torchattacks", theirs("DeepFool", steps=50), 3),
         ("deepfool(norm=l2)", infinite, "foolbox", box(f.L2DeepFoolAttack(), None), 3),
-        ("carlini-wagner", infinite, "torchattacks", theirs("CW", c=1, steps=1000, lr=0.01), 1),
+        ("carlini-wagner", infinite, "torchattacks", theirs("CW", c=1, steps=1000, lr=0.01), 3),
         (one_c, infinite, "torchattacks", theirs("CW", c=1, steps=1000, lr=0.01), 3),
         ("carlini-wagner", infinite, "foolbox", box(search(binary_search_steps=9, steps=1000), None), 1),
         ("fab", eps, "torchattacks", theirs("FAB", eps=eps, steps=100, n_classes=10), 3),
         ("square(queries=500)", eps, "torchattacks", theirs("Square", eps=eps, n_queries=500), 7),
-        ("auto-attack", eps, "torchattacks", theirs("AutoAttack", eps=eps, n_classes=10), 1),
-        ("auto-attack(steps=10)", eps, "torchattacks", theirs("AutoAttack", eps=eps, n_classes=10), 1),
+        ("auto-attack", eps, "torchattacks", theirs("AutoAttack", eps=eps, n_classes=10), 3),
+        ("auto-attack(steps=10)", eps, "torchattacks", theirs("AutoAttack", eps=eps, n_classes=10), 3),
     ]
     try:
         from adv_lib import attacks as lib
@@ -279,7 +293,7 @@ def peers_of_attacks(net: Any, x: Any, y: Any, eps: float = 0.1) -> list[Pair]:
         return pairs
 
     def library(kind: str, **options: Any) -> Call:
-        return lambda: getattr(lib, kind)(net, x, y, **options)
+        return lambda x, y: getattr(lib, kind)(net, x, y, **options)
 
     return [
         *pairs,
@@ -287,8 +301,8 @@ def peers_of_attacks(net: Any, x: Any, y: Any, eps: float = 0.1) -> list[Pair]:
         (apgd, eps, "adv-lib", library("apgd", eps=eps, norm=infinite, n_iter=40, loss_function="ce"), 5),
         ("deepfool(norm=l2)", infinite, "adv-lib", library("df", steps=50), 3),
         ("carlini-wagner", infinite, "adv-lib", library("carlini_wagner_l2", max_iterations=1000), 1),
-        ("fab", eps, "adv-lib", library("fab", norm=infinite, n_iter=100), 1),
-        ("auto-attack(part=apgd-t)", eps, "adv-lib", library("apgd_targeted", eps=eps, norm=infinite), 1),
+        ("fab", eps, "adv-lib", library("fab", norm=infinite, n_iter=100), 3),
+        ("auto-attack(part=apgd-t)", eps, "adv-lib", library("apgd_targeted", eps=eps, norm=infinite), 3),
     ]
 
 

@@ -60,6 +60,14 @@ def test_more_pictures_go_through_a_small_network_where_nobody_says_how_many():
     assert at_once() == 16
 
 
+def test_only_a_small_network_makes_the_process_keep_its_memory(monkeypatch):
+    asked = []
+    monkeypatch.setattr(batching, "free_one_block", lambda: asked.append(True))
+    for channels, size, times in ((4096, None, 0), (4, 3, 0), (4, None, 1)):
+        with bounded(wide(channels), torch.rand(1, 1, 64, 64), size):
+            assert len(asked) == times
+
+
 def test_a_network_whose_work_is_not_seen_is_not_taken_for_a_small_one():
     class Hidden(nn.Module):  # as an engine for exported files: nothing of its work is kept by torch
         def forward(self, z):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clearsight.core.fastest_order import in_fastest_order
 from clearsight.core.likeness import likeness
+from clearsight.core.memory import free_one_block
 from clearsight.core.model import Model
 from clearsight.core.passes import uncounted
 
@@ -59,7 +60,8 @@ def bounded(model: Model, x: Tensor, size: int | None) -> Iterator[int]:
     size: None for SIZE, or up to MOST where the network is so small that they keep no more than SMALL.  x (1, C, *S) is
     run once for each network and size of picture, to see what it keeps.  A network that keeps less than the picture
     itself does its work where that is not seen, as an engine for exported files does, and gets SIZE.  Inside, pictures
-    lie in memory as is fastest for the network (see fastest_order.py).
+    lie in memory as is fastest for the network (see fastest_order.py).  What passes of a small network free stays with
+    the process (see free_one_block).
     """
     by_shape = _bytes_kept.setdefault(model.net, {})
     shape = tuple(x.shape[1:])
@@ -69,6 +71,8 @@ def bounded(model: Model, x: Tensor, size: int | None) -> Iterator[int]:
     kept = max(by_shape[shape], 1)
     most = (max(SIZE, min(MOST, SMALL // kept)) if seen else SIZE) if size is None else size
     size = max(1, min(most, BYTES // kept))
+    if most > SIZE:
+        free_one_block()
     token, token_one_way = _size.set(size), _one_way.set(max(SIZE, most))
     try:
         with in_fastest_order(model, x):
