@@ -147,6 +147,7 @@ HEAD = [
     "Made by `python benchmarks/second_network.py --network NAME --before FOLDER --out FILE` for one network after the",
     "other, with one thread, on two cores on which other work ran at the same time: processor time, in milliseconds.",
     "Before: a build that knows recordings of networks that are alike, and measures each network by itself.",
+    "Its columns are of a run 15 minutes earlier, by the same script; those of this build were measured again since.",
     "",
     "A second network has other weights and is otherwise like the first, which was explained before. It pays what its",
     "first call takes beyond its later ones (median of 3 networks). The SHA-256 of its weights, which names them in",
