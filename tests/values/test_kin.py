@@ -1,4 +1,4 @@
-"""What a second network of the same kind pays: one pass of one picture; and what must be seen of it all the same."""
+"""What a second network of the same kind pays: one run of one picture; and what must be seen of it all the same."""
 
 import copy
 import types
@@ -18,11 +18,12 @@ from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier
 from clearsight.core.likeness import likeness
 from clearsight.core.preprocess import Preprocess
+from clearsight.core.settled import settled
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
-from clearsight.internals import kin, recording
+from clearsight.internals import kin, recording, seen_run
 from clearsight.internals.graph import Graph
-from clearsight.internals.probe import network_facts
+from clearsight.internals.probe import NetworkFacts, network_facts, scores_alone
 from clearsight.runner.run import explain
 
 METHODS = sorted(
@@ -256,6 +257,84 @@ def test_networks_of_all_kinds_are_known_again(
     torch.testing.assert_close(explain(built(1), x, method).maps, found, rtol=1e-6, atol=1e-6)
 
 
+class Pixelwise(nn.Module):
+    """A convolution of one pixel, which one thread runs with a gap where several pictures lie channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head = nn.Conv2d(3, 8, 1), nn.Linear(8, 3)
+        self.b = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.a(x.contiguous(memory_format=torch.channels_last)))
+        return self.head(self.b(h).mean((2, 3)))
+
+
+def test_gaps_in_a_kernel_of_one_pixel_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    gaps: list[int] = []
+    conv2d = F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda *a, **k: gaps.append(a[5]) or conv2d(*a, **k))
+    first = Classifier(Pixelwise().eval(), Preprocess((32, 32), (0.5,) * 3, (0.25,) * 3), tuple("abc"))
+    facts = network_facts_of(first, x := torch.rand(1, 3, 32, 32))
+    assert {*gaps} == {(1, 1), 2}
+    assert facts.kin is not None
+    assert network_facts_of(second_of(first), x).probe is facts.probe
+
+
+def network_facts_of(model: Classifier, x: Tensor) -> NetworkFacts:
+    with settled(model.net), model.undisturbed():
+        return network_facts(model, x)
+
+
+tables: dict[int, Tensor] = {}
+
+
+class Tabled(Net):
+    """Makes a table when it first needs one, and keeps it."""
+
+    def between(self, h: Tensor) -> Tensor:
+        return h * tables.setdefault(len(h), torch.linspace(1, 2, 12))
+
+
+def test_kept_tables_hold_values_after_a_run_that_was_not_computed() -> None:
+    """What depends on pictures is not computed where a run is but compared; all else is, which may be kept for ever."""
+    first = model_of(0)
+    first.net.__class__ = Tabled
+    tables.clear()
+    facts = network_facts_of(first, x := pictures(1))
+    tables.clear()
+    assert network_facts_of(second_of(first), x).probe is facts.probe
+    assert torch.equal(tables[1], torch.linspace(1, 2, 12))
+
+
+def test_a_run_that_is_but_compared_ends_with_the_first_other_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = model_of(0)
+    network_facts_of(first, x := pictures(1))
+    second, reached = second_of(first), []
+    before = seen_run.ExpectedRun.outcome
+    monkeypatch.setattr(
+        seen_run.ExpectedRun, "outcome", lambda self, s, *a: reached.append(s.name) or before(self, s, *a)
+    )
+    monkeypatch.setitem(globals(), "act", lambda h: F.leaky_relu(h, 0.1))
+    network_facts_of(second, x)
+    assert reached[-1] == "leaky_relu"
+
+
+def test_pictures_that_lie_in_another_way_are_computed() -> None:
+    """What a step gives lies as that did which it is compared to, which is true of the same start alone."""
+    first = model_of(0)
+    facts = network_facts_of(first, x := pictures(1))
+    second = second_of(first)
+    runs.clear()
+    with settled(second.net), second.undisturbed():
+        found = network_facts(second, x.contiguous(memory_format=torch.channels_last))
+        scores = second(x)
+        assert torch.allclose(scores_alone(second, x), scores)
+    assert found.probe is facts.probe
+    assert runs == [1, 1]
+
+
 Change = Callable[[Classifier, pytest.MonkeyPatch], None]
 
 
@@ -304,6 +383,18 @@ def with_another_function(_: Classifier, patch: pytest.MonkeyPatch) -> None:
 
 def with_a_function_that_goes_aside(_: Classifier, patch: pytest.MonkeyPatch) -> None:
     patch.setitem(globals(), "act", lambda h: aside(F.relu(h)))
+
+
+class Tripled(torch.autograd.Function):
+    """A ReLU forwards, and backwards three times it."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor) -> Tensor:
+        return F.relu(h)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+        return 3 * g
 
 
 def with_a_hook(model: Classifier, _: pytest.MonkeyPatch) -> None:
@@ -386,6 +477,13 @@ def test_what_another_network_found_does_not_show(
             assert got == wanted
         else:
             torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_another_way_back_through_the_same_steps_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = model_of(0)
+    assert isinstance(outcome(first, "saliency", 1), Tensor)
+    monkeypatch.setitem(globals(), "act", Tripled.apply)
+    assert "is not that of the scores" in str(outcome(second_of(first), "saliency", 1))
 
 
 def test_networks_are_alike_in_all_but_the_values_of_their_weights() -> None:

@@ -38,14 +38,14 @@ class Kin:
 kinds: OrderedDict[Key, Kin] = OrderedDict()
 
 
-def kin_of(net: nn.Module, about: Key, run: Callable[[], SeenRun | None]) -> Kin | None:
+def kin_of(net: nn.Module, about: Key, run: Callable[[SeenRun], SeenRun | None]) -> Kin | None:
     """What is known of networks like this one; None: nothing, or it does not run as they do.
 
-    about: what else than the network it is for.  run: gives the run of this one, which costs a pass.
+    about: what else than the network it is for.  run: gives the run of this one, told that which it may equal.
     """
     alike = likeness(net)
     kin = kinds.get((alike, about))
-    return kin if kin is not None and kin.run == run() else None
+    return kin if kin is not None and kin.run == run(kin.run) else None
 
 
 def share(net: nn.Module, about: Key, kin: Kin) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from operator import is_
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _Av
 from clearsight.core import passes, rng
 from clearsight.core.contents import settled_contents
 from clearsight.core.model import Model
-from clearsight.core.settled import while_settled
+from clearsight.core.settled import tell, while_settled
 from clearsight.core.weight_digest import Digest, version, weight_digest
 from clearsight.errors import Refused
 from clearsight.internals.finite_differences import (
@@ -144,7 +144,8 @@ class Unprobed(Refused):
     """The network fails on noise, so that it cannot be probed; it may still run on pictures."""
 
 
-_ALONE = "scores of one picture"
+_ALONE, _CALLER = "scores of one picture", "caller"
+_ask_alone: set[str] = set()  # methods that asked for the scores of one picture by itself, and will again
 _facts: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], NetworkFacts]] = weakref.WeakKeyDictionary()
 
 
@@ -160,7 +161,7 @@ def network_facts(model: Model, x: Tensor) -> NetworkFacts:
         weights = weight_digest(model.net)
         with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]):
             settings_before = _settings(model.net)
-            kin = kin_of(model.net, key_of(model, x), lambda: _run_of_one(model, x[:1]))
+            kin = kin_of(model.net, key_of(model, x), lambda known: _run_of_one(model, x[:1], known))
             probe, kin = (kin.probe, kin) if kin is not None else _measured_and_shared(model, x)
             settings_after = _settings(model.net)
         state = State(weights, {k: v for k, v in settings_after.items() if settings_before.get(k, v) == v})
@@ -182,16 +183,37 @@ def _measured_and_shared(model: Model, x: Tensor) -> tuple[Probe, Kin | None]:
     return probe, kin
 
 
-def _run_of_one(model: Model, x: Tensor) -> SeenRun | None:
-    """The run of one picture x (1, C, *S), seen as when a network is probed; `scores_alone` keeps its scores."""
+def _run_of_one(model: Model, x: Tensor, known: SeenRun) -> SeenRun | None:
+    """The run of one picture x (1, C, *S), seen as when a network is probed; None where it is not the known one.
+
+    It is not computed, unless its scores are likely to be asked for: `scores_alone` keeps them.
+    """
+    z = x.detach().requires_grad_()
     with torch.enable_grad():
-        scores, run = _seen(model, x.detach().requires_grad_())
-    while_settled(model.net, _ALONE, lambda: (x, scores.detach()))
-    return run
+        if _caller(model.net) in _ask_alone or model.normalised(z).stride() != known.strides[0]:
+            _ask_alone.discard(_caller(model.net))  # until it does so again
+            scores, run = _seen(model, z)
+            while_settled(model.net, _ALONE, lambda: (x, scores.detach()))
+            return run
+        with suppress(Exception):  # it runs in another way, or cannot be seen
+            z = model.normalised(z)
+            sight = Sight(model.net, z, known)
+            return sight.run(sight.look(lambda: model.from_normalised(z)))
+    return None
+
+
+def called_by(net: nn.Module, name: str) -> None:
+    """Tell which method a settled network is probed for."""
+    tell(net, _CALLER, name)
+
+
+def _caller(net: nn.Module) -> str:
+    return while_settled(net, _CALLER, str)
 
 
 def scores_alone(model: Model, x: Tensor) -> Tensor:
     """The scores of one picture x (1, C, *S) by itself; by no pass where its run was seen since the net is settled."""
+    _ask_alone.add(_caller(model.net))
     seen = while_settled(model.net, _ALONE, lambda: None)
     if seen is not None and torch.equal(seen[0], x.detach()):
         scores: Tensor = seen[1]

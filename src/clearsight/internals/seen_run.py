@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -77,7 +77,7 @@ class SeenRun:
     given: tensors that no step gave: their numbers, kinds, and which weight or buffer each is, or what it holds.
     end: the number of the scores.  back: the operations of autograd behind them, and which reads which; None where not
     all are torch's.  asked: Python took a value out of a tensor, which may have decided what ran, or kept a gradient
-    from coming back.
+    from coming back.  strides: how what it starts from lies in memory, and what each step gave; no part of what ran.
     """
 
     steps: tuple[Step, ...]
@@ -85,6 +85,7 @@ class SeenRun:
     end: int
     back: tuple[Any, ...] | None
     asked: bool
+    strides: tuple[Any, ...] = field(default=(), compare=False)
 
 
 def values_in(told: Any) -> Iterator[Value]:
@@ -97,10 +98,14 @@ def values_in(told: Any) -> Iterator[Value]:
 
 
 class Sight:
-    """Sees a run of a network from a tensor z on."""
+    """Sees a run of a network from a tensor z on.
 
-    def __init__(self, net: nn.Module, z: Tensor) -> None:
-        self._steps = _Steps(net, z)
+    expected: a run that it may equal.  Then what depends on z is not computed: it is told to have come of the same
+    steps, as long as they are the same, and holds no values; the first other step ends the run with an OtherStepError.
+    """
+
+    def __init__(self, net: nn.Module, z: Tensor, expected: SeenRun | None = None) -> None:
+        self._steps = _Steps(net, z) if expected is None else ExpectedRun(net, z, expected)
         self._calls = _Calls()
 
     def look(self, run: Callable[[], T]) -> T:
@@ -125,7 +130,8 @@ class Sight:
     def run(self, out: Tensor) -> SeenRun:
         """All that was seen, of a run that gave out."""
         steps, asked = self._steps, self._steps.asked or self._calls.asked
-        return SeenRun(tuple(steps.steps), tuple(steps.given), self.number_of(out), _way_back(out), asked)
+        strides = tuple(steps.strides)
+        return SeenRun(tuple(steps.steps), tuple(steps.given), self.number_of(out), _way_back(out), asked, strides)
 
 
 class _Calls(TorchFunctionMode):
@@ -155,6 +161,7 @@ class _Steps(Watch):
         held = settled_contents(net)
         self.weights = {id(t): i for i, t in enumerate((*held.parameters, *held.buffers))}
         self.steps: list[Step] = []
+        self.strides: list[Any] = [z.stride()]
         self.given: list[tuple[int, Kind, Any]] = []
         self.asked = self.is_aside = False
         self.numbers = WeakTensorKeyDictionary()
@@ -166,13 +173,20 @@ class _Steps(Watch):
         number = len(self.whose)
         self.whose.append(number if whose is None else whose)
         if tensor is not None:
-            self.numbers[tensor] = number
+            self._keep_number(tensor, number)
+        return number
+
+    def _keep_number(self, tensor: Tensor, number: int) -> None:
+        self.numbers[tensor] = number
+
+    def _kept_number(self, tensor: Tensor) -> int | None:
+        number: int | None = self.numbers.get(tensor)  # type: ignore[no-untyped-call]
         return number
 
     def told(self, a: Any) -> Any:
         """An argument, with Values in the place of tensors."""
         if isinstance(a, Tensor):
-            number = self.numbers.get(a)  # type: ignore[no-untyped-call]
+            number = self._kept_number(a)
             if number is None:
                 number = self._new(a)
                 at = self.weights.get(id(a))
@@ -194,14 +208,14 @@ class _Steps(Watch):
             return NotImplemented
         if func is torch.ops.aten.detach.default:  # by autograd; where a network does it, it is seen as a call
             out = func(*args, **kwargs)
-            self.numbers[out] = self.told(args[0]).number
+            self._keep_number(out, self.told(args[0]).number)
             return out
         self.asked |= not _TELLS_VALUES.isdisjoint(func.tags) or torch.is_inference_mode_enabled()
         told = self.told(args), self.told(tuple(kwargs.items()))
         over = tuple(value.number for i in _written(func) for value in values_in(told[0][i : i + 1]))
         if func._schema.is_mutable and not over:  # into something that is named, as out=
             over = tuple(value.number for value in values_in(told))
-        out = func(*args, **kwargs)
+        out = self.outcome(Step(func, *told, (), (), over), args, kwargs)
         first = next(values_in(told), None)
         whose = self.whose[first.number] if first and (over or _is_view(func)) else None
         parts = [p for p in (out if isinstance(out, list | tuple) else [out]) if isinstance(p, Tensor)]
@@ -209,7 +223,67 @@ class _Steps(Watch):
         for number in over:
             self.last_over[self.whose[number]] = gives[0] if gives else self._new(None, whose)
         self.steps.append(Step(func, *told, gives, tuple(map(_kind, parts)), over))
+        self.strides.append([part.stride() for part in parts])
         return out
+
+    def outcome(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a step gives, of which it is not known yet."""
+        return step.operation(*args, **kwargs)
+
+
+class OtherStepError(Exception):
+    """Raised where a run is not the one that is expected."""
+
+
+class ExpectedRun(_Steps):  # type: ignore[no-untyped-call]
+    """Sees whether a run is an expected one; what depends on its start holds no values (see Sight).
+
+    So all tensors may be kept, and are known by where they are, which is faster.
+    """
+
+    def __init__(self, net: nn.Module, z: Tensor, expected: SeenRun) -> None:
+        self.expected, self.moving = expected, {START}
+        self.by_id: dict[int, tuple[int, Tensor]] = {}
+        super().__init__(net, z)
+
+    def _keep_number(self, tensor: Tensor, number: int) -> None:
+        self.by_id[id(tensor)] = number, tensor
+
+    def _kept_number(self, tensor: Tensor) -> int | None:
+        return self.by_id.get(id(tensor), (None,))[0]
+
+    def outcome(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        at = len(self.steps)
+        wanted = self.expected.steps[at] if at < len(self.expected.steps) else None
+        if wanted is None or wanted[:3] != step[:3] or wanted.over != step.over:
+            raise OtherStepError
+        if self.moving.isdisjoint(step.reads):
+            return step.operation(*args, **kwargs)
+        self.moving.update(wanted.gives)
+        way = _without_values(step.operation)
+        if way == "run":
+            return step.operation(*args, **kwargs)
+        if way == "over":
+            return args[0]
+        lies = zip(wanted.kinds, self.expected.strides[at + 1], strict=True)
+        empty = [torch.empty_strided(k.shape, how, dtype=k.dtype, device=k.device) for k, how in lies]
+        return empty[0] if way == "one" else tuple(empty)
+
+
+@cache
+def _without_values(operation: Any) -> str:
+    """How what an operation gives is had without computing it: "one" or "several" new tensors, or what it wrote "over".
+
+    "run": it is run all the same, as views are, which cost nothing.
+    """
+    returns, writes = operation._schema.returns, _written(operation)
+    if any(str(r.type) != "Tensor" for r in returns) or torch.Tag.inplace_view in operation.tags:
+        return "run"
+    if operation._schema.is_mutable:
+        return "over" if writes == (0,) and len(returns) == 1 else "run"
+    if _is_view(operation) or not returns:
+        return "run"
+    return "one" if len(returns) == 1 else "several"
 
 
 def _kind(t: Tensor) -> Kind:

@@ -94,7 +94,7 @@ def _explained(
         rng.seeded(seed, one),
     ):
         if "control" not in call.method.claims:
-            must_repeat(model, one)
+            must_repeat(model, one, call.method.name)
         if target is None:
             target = _usual_target(model, x, batch)
         if target is not None:
