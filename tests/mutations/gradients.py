@@ -85,7 +85,7 @@ CORE = [
     ("explainers/common/gradient.py", "_SAME * wanted", "1e9 * wanted", "folded_outputs"),
     (
         "explainers/common/gradient.py",
-        "_ordered(model.normalised(x).to(model.dtype), folded.last)",
+        "ordered(model.normalised(x).to(model.dtype), folded.last)",
         "x",
         "folded_outputs",
     ),

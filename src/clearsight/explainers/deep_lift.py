@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import torch
 from torch import Tensor
 
@@ -10,11 +12,16 @@ from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.completeness import note_or_refuse, size_of
+from clearsight.explainers.common.gradient import may_lie_last, ordered
 from clearsight.explainers.common.rescale import slope
-from clearsight.explainers.common.rescale_rules import fits_every_picture, rules
+from clearsight.explainers.common.rescale_rules import fits_every_picture, in_pieces, rules
 from clearsight.internals.graph import Graph, Values
 from clearsight.internals.recording import hold, note_first_pass, with_graph
 from clearsight.internals.vjp import vjp
+
+KEPT = 2**26  # bytes of a baseline's values that are kept for later calls
+
+_known: weakref.WeakKeyDictionary[Graph, Values] = weakref.WeakKeyDictionary()  # by a graph, with its weights
 
 _INSTEAD = {
     "classifier": "use integrated-gradients, or another baseline=",
@@ -60,7 +67,8 @@ def deep_lift(model: Model, x: Tensor, target: Target, *, baseline: float = 0.0)
 
 def _in_parts(model: Model, graph: Graph, x: Tensor, target: Target, baseline: float, *, is_new: bool) -> Tensor:
     """As many pictures at once as memory holds; is_new: the logits of the first ones are held against the network's."""
-    before = _before(model, graph, x[:1], baseline)
+    last = in_pieces(graph) and may_lie_last(model, graph, x[:1])
+    before = _before_once(model, graph, x[:1], baseline, last)
     alike = fits_every_picture(graph, before)
     z = model.normalised(x[:1]).to(model.dtype)
     together = graph.at_once(z, work=4, more=1) if alike else graph.at_once(z, work=4, copies=2)
@@ -69,9 +77,9 @@ def _in_parts(model: Model, graph: Graph, x: Tensor, target: Target, baseline: f
     for rows in torch.split(torch.arange(len(x)), together):
         some, asked = (x, target) if len(rows) == len(x) else (x[rows.to(x.device)], target[rows])
         if not alike:
-            before = _before(model, graph, some, baseline)
+            before = _before(graph, _flat(model, some, baseline, last), baseline)
         p = some.detach().requires_grad_()
-        out = _run(model, graph, p, before, 1 if alike else len(p))
+        out = _run(model, graph, p, before, 1 if alike else len(p), last)
         if is_new and not maps:
             hold(model, some, out)
         note_first_pass(model, some, out)
@@ -79,10 +87,28 @@ def _in_parts(model: Model, graph: Graph, x: Tensor, target: Target, baseline: f
     return maps[0] if len(maps) == 1 else torch.cat(maps)
 
 
-def _before(model: Model, graph: Graph, x: Tensor, baseline: float) -> Values:
-    """All values of the baseline, as many times as there are pictures x."""
+def _flat(model: Model, x: Tensor, baseline: float, last: bool) -> Tensor:
+    """The baseline as the network is given it, as many times as there are pictures x."""
+    return ordered(model.normalised(torch.full_like(x, baseline)).to(model.dtype), last)
+
+
+def _before_once(model: Model, graph: Graph, x: Tensor, baseline: float, last: bool) -> Values:
+    """All values of one baseline, which later calls on the same weights find again."""
+    z = _flat(model, x, baseline, last)
+    known = _known.get(graph)
+    if known is not None and known[graph.start].stride() == z.stride() and torch.equal(known[graph.start], z):
+        return known
+    before = _before(graph, z, baseline)
+    _known.clear()  # those of one network and one baseline are enough
+    if sum(t.numel() * t.element_size() for t in before.values() if isinstance(t, Tensor)) <= KEPT:
+        _known[graph] = before
+    return before
+
+
+def _before(graph: Graph, z: Tensor, baseline: float) -> Values:
+    """All values of the baseline, normalised as z (B, C, *S)."""
     with torch.no_grad():
-        before = graph.values(model.normalised(torch.full_like(x, baseline)).to(model.dtype))
+        before = graph.values(z)
     if not bool(before[graph.end].isfinite().all()):
         raise Refused(
             f"deep-lift: the scores of the baseline, a flat picture of {baseline:g}, are not finite: give another "
@@ -91,9 +117,9 @@ def _before(model: Model, graph: Graph, x: Tensor, baseline: float) -> Values:
     return before
 
 
-def _run(model: Model, graph: Graph, p: Tensor, before: Values, pictures: int) -> Tensor:
+def _run(model: Model, graph: Graph, p: Tensor, before: Values, pictures: int, last: bool) -> Tensor:
     with torch.enable_grad():
-        return graph(model.normalised(p).to(model.dtype), rules(graph, before, pictures))
+        return graph(ordered(model.normalised(p).to(model.dtype), last), rules(graph, before, pictures))
 
 
 def _map(model: Model, p: Tensor, out: Tensor, before: Tensor, target: Target, baseline: float) -> Tensor:

@@ -53,7 +53,7 @@ def folded_outputs(model: Model, x: Tensor) -> Tensor:
     folded = _folded.get()
     if folded is None or folded.net is not model.net:
         return model(x)
-    return folded.graph(_ordered(model.normalised(x).to(model.dtype), folded.last), _RULES).to(x.dtype)
+    return folded.graph(ordered(model.normalised(x).to(model.dtype), folded.last), _RULES).to(x.dtype)
 
 
 def _convolution(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -68,7 +68,8 @@ def _convolution(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: di
 _RULES = {"convolution": _convolution}
 
 
-def _ordered(z: Tensor, last: bool) -> Tensor:
+def ordered(z: Tensor, last: bool) -> Tensor:
+    """Pictures z (B, C, *S), with their channels last if they may lie so."""
     return laid_last(z) if last else z
 
 
@@ -84,7 +85,7 @@ def many_passes(model: Model, x: Tensor, passes: int) -> Iterator[None]:
         return
     try:
         graph = graph_of(model, x[:1])
-        folded = _Folded(model.net, graph, _may_lie_last(model, graph, x[:1]))
+        folded = _Folded(model.net, graph, may_lie_last(model, graph, x[:1]))
     except Unrecordable:  # it is run as it is
         folded = None
     token = _folded.set(folded)
@@ -94,7 +95,7 @@ def many_passes(model: Model, x: Tensor, passes: int) -> Iterator[None]:
         _folded.reset(token)
 
 
-def _may_lie_last(model: Model, graph: Graph, x: Tensor) -> bool:
+def may_lie_last(model: Model, graph: Graph, x: Tensor) -> bool:
     """Whether a graph gives the same for pictures like x (1, C, H, W) whose channels lie last: it is faster then.
 
     One that looks at feature maps by how they lie fails, or gives other outputs.  It is seen once for networks that
@@ -108,7 +109,7 @@ def _may_lie_last(model: Model, graph: Graph, x: Tensor) -> bool:
         with uncounted(), torch.no_grad():
             wanted = graph(two)
             try:
-                found = graph(_ordered(two, last=True))
+                found = graph(ordered(two, last=True))
             except RuntimeError:
                 _last[graph.owner] = False
             else:

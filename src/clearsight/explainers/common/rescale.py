@@ -6,7 +6,7 @@ slope towards each thing it works on: slope times change, summed over all of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ STEPS = 1024  # points on the line between the logits of a picture and of its ba
 AT_ONCE = 64  # of them
 ELEMENTS = 2**20  # numbers that go through the target at once
 NOTHING = 1e-35  # smaller than the last digit of any difference
-IN_CACHE = 2**20  # numbers on which several steps are taken together
+IN_CACHE = 2**19  # numbers on which several steps are taken together
 SPREAD = 16  # points that tell whether the slope is the same all along
 
 
@@ -94,21 +94,39 @@ class _Opened(torch.autograd.Function):
 def _risen(g: Tensor, x: Tensor, was: Tensor, out: Tensor, was_out: Tensor, low: float, high: float) -> Tensor:
     """g times the change of a ReLU over the change of its input; (B, ...), of the baseline perhaps (1, ...).
 
-    Where nothing changes, a number that is nothing beside any other makes it the ReLU's own slope.  It goes a few
-    pictures at a time, because the steps on what stays in the cache take less time than those on all.
+    Where nothing changes, a number that is nothing beside any other makes it the ReLU's own slope, which is the same
+    for both.  It goes a piece at a time, because the steps on what stays in the cache take less time than those on all.
     """
-    few = max(1, IN_CACHE // max(x[:1].numel(), 1))
-    risen, nothing = torch.empty_like(x), x.new_full((), NOTHING)
-    change, own = torch.empty_like(x[:few]), torch.empty_like(x[:few])
-    for first in range(0, len(x), few):
-        rise, now_in, now_out, was_in, was_then, back = (
-            t[first : first + few] if len(t) > 1 else t for t in (risen, x, out, was, was_out, g)
-        )
-        by, slope_here = change[: len(rise)], own[: len(rise)]
-        torch.ops.aten.hardtanh_backward.grad_input(nothing.expand_as(rise), now_in, low, high, grad_input=slope_here)
-        torch.sub(now_in, was_in, out=by).add_(NOTHING)
-        torch.sub(now_out, was_then, out=rise).add_(slope_here).div_(by).mul_(back)
+    risen = torch.empty_like(x)
+    was = was[:1] if was.stride(0) == 0 else was  # one baseline, seen as many times: its slope is worked out once
+    own = torch.ops.aten.hardtanh_backward(was.new_full((), NOTHING).expand_as(was), was, low, high)
+    change = torch.empty(0, dtype=x.dtype, device=x.device)
+    for piece in _pieces(x):
+        parts = (_part(t, *piece) for t in (risen, x, out, was, was_out, own, g))
+        rise, now_in, now_out, was_in, was_then, slope_here, back = parts
+        if change.shape != rise.shape:
+            change = torch.empty_like(rise)
+        torch.sub(now_in, was_in, out=change).add_(NOTHING)
+        torch.sub(now_out, was_then, out=rise).add_(slope_here).div_(change).mul_(back)
     return risen
+
+
+def _pieces(x: Tensor) -> Iterator[tuple[int, int, int, int, int]]:
+    """Where x (B, ...) is cut: the first of some rows, their number, and of an axis the begin and length of a part."""
+    picture = max(x[:1].numel(), 1)
+    most = IN_CACHE if x.is_cpu else max(x.numel(), 1)
+    rows = max(1, most // picture)
+    axis = max(range(1, x.dim()), key=x.stride) if x.dim() > 1 else 0
+    long = max(1, most * x.shape[axis] // picture) if axis else len(x)
+    for first in range(0, len(x), rows):
+        for begin in range(0, x.shape[axis] if axis else 1, long):
+            yield first, min(rows, len(x) - first), axis, begin, min(long, x.shape[axis] - begin)
+
+
+def _part(t: Tensor, first: int, rows: int, axis: int, begin: int, length: int) -> Tensor:
+    """One piece of t (B, ...) or (1, ...)."""
+    some = t.narrow(0, first, rows) if len(t) > 1 else t
+    return some.narrow(axis, begin, length) if axis else some
 
 
 class _Peaks(torch.autograd.Function):
@@ -132,7 +150,7 @@ class _Peaks(torch.autograd.Function):
         places = ctx.saved_tensors[0].dim() - 2
         x, was, new, at_new, old, at_old = (t.flatten(-places) for t in ctx.saved_tensors)
         change = new - old
-        at = torch.where(change < 0, at_old, at_new)  # the place that all of the change goes to
+        at = (at_new - at_old).mul_(change >= 0).add_(at_old)  # the place of all of the change; `where` takes longer
         part = change / (x.gather(-1, at) - was.gather(-1, at))
         if not bool(part.sum().isfinite()):  # 0 / 0, where nothing changes: the winner's own slope
             part = torch.where(part.isnan(), (at_new == at_old).to(part), part)

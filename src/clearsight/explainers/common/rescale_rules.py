@@ -75,6 +75,22 @@ def fits_every_picture(graph: Graph, before: Values) -> bool:
     return True
 
 
+def in_pieces(graph: Graph) -> bool:
+    """Whether a network is linear but for ReLUs, max-pooling and products with weights.
+
+    Others may be divided by what is nearly 0 for a flat picture, where numbers that are rounded otherwise count.
+    """
+    for node in graph.nodes:
+        rule = _RULES.get(word(node))
+        if node not in graph.moving or node is graph.start:
+            continue
+        one = len(set(_moving(graph, node))) == 1
+        by_weights = rule in (_product, _added_product, _convolution, _division) and one and not node.kwargs
+        if not (by_weights or rule in _BY_RESULT or (rule is None and word(node) in _LINEAR)):
+            return False
+    return True
+
+
 def _as_many(was: Any, now: Any) -> Any:
     """The baseline's value, seen as many times as there are pictures."""
     if isinstance(was, Tensor) and isinstance(now, Tensor) and was.shape != now.shape:
