@@ -81,9 +81,11 @@ CORE = [
         "row.normal_(generator=generators[0]) if normal else row.uniform_(generator=generators[0])",
         "draws or batch_is",
     ),
-    ("core/rng.py", "np.random.set_state(numpy)", "pass", "chance"),
+    ("core/rng.py", "        numpy()\n", "", "chance"),
+    ("core/numpy_state.py", "partial(seed, number)", "partial(seed, 0)", "drawn_inside"),
+    ("core/numpy_state.py", "_seeded.get(state)", "next(iter(_seeded.values()), None)", "taken_for_a_fresh_one"),
     ("core/rng.py", "random.setstate(python)", "pass", "chance"),
-    ("core/rng.py", "with torch.random.fork_rng(devices=gpus()), reseeded", "with reseeded", "chance"),
+    ("core/rng.py", "        torch.default_generator.set_state(cpu)\n", "", "chance"),
     (
         "internals/layers.py",
         "return back(maps_of_layer[0].clone())",

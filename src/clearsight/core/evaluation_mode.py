@@ -33,4 +33,8 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 def _set(modes: list[tuple[nn.Module, bool]]) -> None:
     for m, training in modes:
         if m.training != training:
-            m.training = training
+            own = vars(m)
+            if "training" in own and type(m).__setattr__ is nn.Module.__setattr__:
+                own["training"] = training  # as that does, after it has asked whether it is a part or a parameter
+            else:
+                m.training = training

@@ -20,7 +20,16 @@ def coarse_type(net: nn.Module) -> torch.dtype | None:
 
 
 def _coarse_type(net: nn.Module) -> torch.dtype | None:
-    return next((how[0] for how in settled_contents(net).grouped_parameters.lie if how[0] in COARSE), None)
+    return next((p.dtype for p in settled_contents(net).parameters if p.dtype in COARSE), None)
+
+
+def first_type(net: nn.Module) -> torch.dtype:
+    """The type of the first parameter that is a floating-point number; float32 where none is."""
+    return while_settled(net, "type", lambda: _first_type(net))
+
+
+def _first_type(net: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
 
 
 def too_coarse(dtype: torch.dtype, what: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core import first_pass, memory_order, passes
-from clearsight.core.forwards import COARSE, coarse_type, mended, too_coarse
+from clearsight.core.forwards import COARSE, coarse_type, first_type, mended, too_coarse
 from clearsight.core.guard import guarded
 from clearsight.core.label_names import finder, first_name, is_number, label_numbers, names, plain, position
 from clearsight.core.outputs import pick
@@ -139,7 +139,7 @@ class Model(ABC):
     @property
     def dtype(self) -> torch.dtype:
         """What the network computes in: that of its first floating-point parameter."""
-        return next((p.dtype for p in self.net.parameters() if p.is_floating_point()), torch.float32)
+        return first_type(self.net)
 
     def fingerprint(self) -> str:
         """16 hex digits of a hash over the names and values of all weights and buffers."""

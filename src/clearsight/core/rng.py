@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from clearsight.core import numpy_state
 from clearsight.core.weight_digest import version
 from clearsight.errors import Refused
 
+_nothing = nullcontext()
 _generators: ContextVar[Sequence[torch.Generator] | None] = ContextVar("generators", default=None)
 
 
@@ -76,13 +77,18 @@ def seeded(seed: int, x: Tensor, what: str = "") -> Iterator[None]:
     """
     if not 0 <= seed < 2**63:
         raise Refused(f"seed {seed}: give a whole number from 0 to 2**63 - 1")
-    python, numpy = random.getstate(), np.random.get_state()
+    python, numpy, devices = random.getstate(), numpy_state.kept(), gpus()
+    cpu = torch.default_generator.get_state()
+    token = _generators.set(_OfPictures(seed, x, what))
     try:
-        with torch.random.fork_rng(devices=gpus()), reseeded(seed, x, what):
+        with torch.random.fork_rng(devices=devices) if devices else _nothing:
+            _seed_all(seed)
             yield
     finally:
+        _generators.reset(token)
+        torch.default_generator.set_state(cpu)
         random.setstate(python)
-        np.random.set_state(numpy)
+        numpy()
 
 
 @contextmanager
@@ -90,12 +96,17 @@ def reseeded(seed: int, x: Tensor, what: str = "") -> Iterator[None]:
     """The same for a part of the pictures inside ``seeded``, which alone gives the global generators back."""
     token = _generators.set(_OfPictures(seed, x, what))
     try:
-        seed_torch(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
+        _seed_all(seed)
         yield
     finally:
         _generators.reset(token)
+
+
+def _seed_all(seed: int) -> None:
+    """Seed the global generators of torch, Python and NumPy."""
+    seed_torch(seed)
+    random.seed(seed)
+    numpy_state.seed(seed % 2**32)
 
 
 def uniform(like: Tensor, rows: Tensor | None = None) -> Tensor:

@@ -58,14 +58,19 @@ def _classes(index: int | list[int] | Tensor) -> Tensor:
     return classes.long().clone()  # a copy may take part in a backward pass, also of what inference_mode made
 
 
-def _column(outputs: Tensor, index: Tensor) -> Tensor:
-    """outputs (B, K), index () or (B,) -> (B,)."""
+def _check_classes(outputs: Tensor, index: Tensor) -> None:
+    """Refuse classes () or (B,) that outputs (B, K) do not have."""
     if index.dim() and len(index) != len(outputs):
         raise Refused(f"the target names classes for {len(index)} pictures, but there are {len(outputs)}")
     if index.numel():
         low, high = map(int, index.aminmax())
         if low < 0 or high >= outputs.shape[1]:
             raise Refused(f"class {high}: this model has classes 0 to {outputs.shape[1] - 1}")
+
+
+def _column(outputs: Tensor, index: Tensor) -> Tensor:
+    """outputs (B, K), index () or (B,) -> (B,)."""
+    _check_classes(outputs, index)
     return outputs.gather(1, index.to(outputs.device).expand(len(outputs))[:, None])[:, 0]
 
 
@@ -78,8 +83,8 @@ def _log_odds(outputs: Tensor, chosen: Tensor) -> Tensor:
 
 
 def _log_odds_of(outputs: Tensor, index: Tensor) -> Tensor:
-    """`_log_odds` of one class of each picture, index (B,), of two or more."""
-    own_logit = _column(outputs, index)
+    """`_log_odds` of one class of each picture, index (B,), of two or more, that the outputs are known to have."""
+    own_logit = outputs.gather(1, index.to(outputs.device)[:, None])[:, 0]
     return own_logit - _without(outputs, index).logsumexp(1)
 
 
@@ -250,12 +255,18 @@ class Misclassify:
         return ~self.right(outputs).gather(1, outputs.argmax(1, keepdim=True))[:, 0]
 
     def __getitem__(self, rows: Rows) -> Misclassify:
-        some = object.__new__(Misclassify)  # nothing is checked again
         y = self.y[rows]
-        vars(some)["y"] = y.clone() if isinstance(rows, slice) else y
-        if y.dtype != torch.bool:
-            vars(some)["_span"] = self._span  # that of all of them, which is not worked out again
-        return some
+        y = y.clone() if isinstance(rows, slice) else y
+        return _misclassify(y, None if y.dtype == torch.bool else self._span)  # that of all of them
+
+
+def _misclassify(y: Tensor, span: tuple[int, int] | None) -> Misclassify:
+    """The goal for classes that were checked before.  span: between which they are, which is not worked out again."""
+    goal = object.__new__(Misclassify)
+    vars(goal)["y"] = y
+    if span is not None:
+        vars(goal)["_span"] = span
+    return goal
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,6 +290,7 @@ class Become:
 
     def loss(self, outputs: Tensor) -> Tensor:
         if outputs.shape[1] > 1:
+            _check_classes(outputs, self.t)
             return -_log_odds_of(outputs, self.t)
         return -_log_odds(outputs, nn.functional.one_hot(self.t.to(outputs.device), outputs.shape[1]).bool())
 
@@ -366,5 +378,5 @@ def label_goal(shares: Tensor) -> Goal:
 
     Misclassify where each picture has one class, else AwayFrom.
     """
-    y = shares.argmax(1)
-    return Misclassify(y) if bool((shares.gather(1, y[:, None]) == 1).all()) else AwayFrom(shares)
+    largest, y = shares.max(1)
+    return _misclassify(y, (0, shares.shape[1] - 1)) if bool((largest == 1).all()) else AwayFrom(shares)
