@@ -63,7 +63,7 @@ CORE = [
         "gap_stands",
     ),
     ("explainers/common/gradient.py", "if graph.owner not in _last:", "if True:", "share_it"),
-    ("explainers/common/gradient.py", "groups == 1 and gains(x, weight):", "False:", "gap_stands"),
+    ("internals/graph.py", "with_gap(args) if word(node)", "args if word(node)", "gap_stands"),
     (
         "core/model.py",
         "            z.register_hook(refuse)",

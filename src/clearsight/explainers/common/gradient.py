@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,7 +13,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from clearsight.core.memory_order import last as laid_last
 from clearsight.core.model import Model
 from clearsight.core.passes import uncounted
-from clearsight.core.pixel_convolution import GAP, gains
 from clearsight.core.targets import Target
 from clearsight.internals.graph import Graph, Unrecordable
 from clearsight.internals.kept_graph import is_kept
@@ -53,19 +51,7 @@ def folded_outputs(model: Model, x: Tensor) -> Tensor:
     folded = _folded.get()
     if folded is None or folded.net is not model.net:
         return model(x)
-    return folded.graph(ordered(model.normalised(x).to(model.dtype), folded.last), _RULES).to(x.dtype)
-
-
-def _convolution(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A convolution; one of one pixel as one thread runs it faster (see pixel_convolution.py)."""
-    run: Any = node.target
-    x, weight, transposed, groups = args[0], args[1], args[6], args[8]
-    if not transposed and groups == 1 and gains(x, weight):
-        args = (*args[:5], [GAP, GAP], *args[6:])
-    return run(*args, **kwargs)
-
-
-_RULES = {"convolution": _convolution}
+    return folded.graph(ordered(model.normalised(x).to(model.dtype), folded.last)).to(x.dtype)
 
 
 def ordered(z: Tensor, last: bool) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
+from clearsight.core.pixel_convolution import with_gap
 from clearsight.errors import Refused
 from clearsight.explainers.common.rescale import (
     curve,
@@ -205,7 +206,7 @@ def _convolution(graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: 
     run: Any = node.target
     x, weight, bias, *rest = args
     if not {0, 1} <= set(_moving(graph, node)):
-        return run(*args, **kwargs)
+        return run(*with_gap(args), **kwargs)
     out = product(x, was[0], weight, was[1], lambda a, b: run(a, b, None, *rest))
     return out if bias is None else out + bias.view(-1, *[1] * (out.dim() - 2))
 
