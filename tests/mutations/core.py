@@ -81,9 +81,7 @@ CORE = [
         "row.normal_(generator=generators[0]) if normal else row.uniform_(generator=generators[0])",
         "draws or batch_is",
     ),
-    ("core/rng.py", "        numpy()\n", "", "chance"),
-    ("core/numpy_state.py", "partial(seed, number)", "partial(seed, 0)", "drawn_inside"),
-    ("core/numpy_state.py", "_seeded.get(state)", "next(iter(_seeded.values()), None)", "taken_for_a_fresh_one"),
+    ("core/rng.py", "        np.random.set_state(numpy)\n", "", "chance"),
     ("core/rng.py", "random.setstate(python)", "pass", "chance"),
     ("core/rng.py", "        torch.default_generator.set_state(cpu)\n", "", "chance"),
     (

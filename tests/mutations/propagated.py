@@ -71,7 +71,6 @@ CORE = [
         "range(0, long, long)",
         "piece_by_piece",
     ),
-    ("explainers/deep_lift.py", "and torch.equal(known[graph.start], z)", "", "found_again"),
     ("explainers/deep_lift.py", "last = in_pieces(graph) and ", "last = ", "whole_networks and Gated"),
     ("explainers/common/rescale.py", "return out.detach()", "return out", "keeps_the_order"),
     (

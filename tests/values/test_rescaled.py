@@ -532,23 +532,6 @@ def test_the_winners_of_a_pooling_by_hand():
     torch.testing.assert_close(g, torch.tensor([0.5, 0.0, 20 / 3, 0.0, 100.0, 0.0, 0.0, 0.0]))
 
 
-def test_a_baseline_is_found_again_and_no_other_one():
-    model, x = wrapped(made(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(192, 3)))), 2
-    calls = ("deep-lift", "deep-lift(baseline=0.5)")
-    first, other = (explain(model, pictures(x), call, ClassScore(1)).maps for call in calls)
-    assert float((first - other).abs().max()) > 1e-3
-    torch.testing.assert_close(explain(model, pictures(x), calls[0], ClassScore(1)).maps, first)
-    again = explain(model, pictures(x), calls[0], ClassScore(1))
-    torch.testing.assert_close(again.maps, first)
-    assert again.forwards == 1
-    with torch.no_grad():
-        model.net[0].weight.mul_(2)
-    torch.testing.assert_close(
-        explain(model, pictures(x), calls[0], ClassScore(1)).maps.sum((1, 2)),
-        change(model, pictures(x), 0.0, ClassScore(1)),
-    )
-
-
 def test_the_baseline_goes_once_for_all_pictures():
     model, x = wrapped(made(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(192, 3)))), 5
     e = explain(model, pictures(x), "deep-lift", ClassScore(1))

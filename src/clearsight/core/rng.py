@@ -14,10 +14,10 @@ from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from clearsight.core import numpy_state
 from clearsight.core.weight_digest import version
 from clearsight.errors import Refused
 
@@ -77,7 +77,7 @@ def seeded(seed: int, x: Tensor, what: str = "") -> Iterator[None]:
     """
     if not 0 <= seed < 2**63:
         raise Refused(f"seed {seed}: give a whole number from 0 to 2**63 - 1")
-    python, numpy, devices = random.getstate(), numpy_state.kept(), gpus()
+    python, numpy, devices = random.getstate(), np.random.get_state(legacy=False), gpus()
     cpu = torch.default_generator.get_state()
     token = _generators.set(_OfPictures(seed, x, what))
     try:
@@ -88,7 +88,7 @@ def seeded(seed: int, x: Tensor, what: str = "") -> Iterator[None]:
         _generators.reset(token)
         torch.default_generator.set_state(cpu)
         random.setstate(python)
-        numpy()
+        np.random.set_state(numpy)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def _seed_all(seed: int) -> None:
     """Seed the global generators of torch, Python and NumPy."""
     seed_torch(seed)
     random.seed(seed)
-    numpy_state.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)
 
 
 def uniform(like: Tensor, rows: Tensor | None = None) -> Tensor:

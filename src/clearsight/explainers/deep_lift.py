@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
-
 import torch
 from torch import Tensor
 
@@ -18,10 +16,6 @@ from clearsight.explainers.common.rescale_rules import fits_every_picture, in_pi
 from clearsight.internals.graph import Graph, Values
 from clearsight.internals.recording import hold, note_first_pass, with_graph
 from clearsight.internals.vjp import vjp
-
-KEPT = 2**26  # bytes of a baseline's values that are kept for later calls
-
-_known: weakref.WeakKeyDictionary[Graph, Values] = weakref.WeakKeyDictionary()  # by a graph, with its weights
 
 _INSTEAD = {
     "classifier": "use integrated-gradients, or another baseline=",
@@ -68,7 +62,7 @@ def deep_lift(model: Model, x: Tensor, target: Target, *, baseline: float = 0.0)
 def _in_parts(model: Model, graph: Graph, x: Tensor, target: Target, baseline: float, *, is_new: bool) -> Tensor:
     """As many pictures at once as memory holds; is_new: the logits of the first ones are held against the network's."""
     last = in_pieces(graph) and may_lie_last(model, graph, x[:1])
-    before = _before_once(model, graph, x[:1], baseline, last)
+    before = _before(graph, _flat(model, x[:1], baseline, last), baseline)
     alike = fits_every_picture(graph, before)
     z = model.normalised(x[:1]).to(model.dtype)
     together = graph.at_once(z, work=4, more=1) if alike else graph.at_once(z, work=4, copies=2)
@@ -90,19 +84,6 @@ def _in_parts(model: Model, graph: Graph, x: Tensor, target: Target, baseline: f
 def _flat(model: Model, x: Tensor, baseline: float, last: bool) -> Tensor:
     """The baseline as the network is given it, as many times as there are pictures x."""
     return ordered(model.normalised(torch.full_like(x, baseline)).to(model.dtype), last)
-
-
-def _before_once(model: Model, graph: Graph, x: Tensor, baseline: float, last: bool) -> Values:
-    """All values of one baseline, which later calls on the same weights find again."""
-    z = _flat(model, x, baseline, last)
-    known = _known.get(graph)
-    if known is not None and known[graph.start].stride() == z.stride() and torch.equal(known[graph.start], z):
-        return known
-    before = _before(graph, z, baseline)
-    _known.clear()  # those of one network and one baseline are enough
-    if sum(t.numel() * t.element_size() for t in before.values() if isinstance(t, Tensor)) <= KEPT:
-        _known[graph] = before
-    return before
 
 
 def _before(graph: Graph, z: Tensor, baseline: float) -> Values:
