@@ -18,7 +18,7 @@ CORE = [
     ("core/likeness.py", "        if isinstance(value, types.FunctionType):", "        if ():", "known_again"),
     ("internals/seen_run.py", "steps.asked or self._calls.asked", "steps.asked", _SHOWS),
     ("internals/seen_run.py", '"_set_grad_enabled", ', "", _SHOWS),
-    ("internals/seen_run.py", "and not _is_ours(function._forward_cls)", "and ()", _SHOWS),
+    ("internals/seen_run.py", "or any(map(is_of_others, operations))", "or ()", _SHOWS),
     (
         "internals/plain_run.py",
         "    if axes is None or len",
@@ -28,7 +28,7 @@ CORE = [
     ("internals/plain_run.py", "_computed(one, pictures, rows.spread) ==", "() == () or", _SHOWS),
     ("internals/plain_run.py", "if step.over:  # a constant", "if ():  # a constant", _SHOWS),
     ("internals/plain_run.py", '    if step.name != "convolution" or', "    if True or", "gaps_in_a_kernel"),
-    ("internals/seen_run.py", " and not _is_ours(args[1])", " and False", _SHOWS),
+    ("internals/seen_run.py", " and not is_ours(args[1])", " and False", _SHOWS),
     ("internals/seen_run.py", "if self.moving.isdisjoint(step.reads)", "if ()", "kept_tables"),
     (
         "internals/seen_run.py",

@@ -46,7 +46,7 @@ CORE = [
     ("core/fastest_order.py", "    if is_hooked(held.modules):\n", "    if False:\n", "pictures_lie_as_ever"),
     ("core/fastest_order.py", "if not alike.certain:", "if False:", "pictures_lie_as_ever"),
     ("core/fastest_order.py", "_SAME * wanted", "1e9 * wanted", "pictures_that_lie"),
-    ("core/fastest_order.py", "is not ScaledBack", "is None", "pictures_lie_as_ever"),
+    ("core/way_back.py", "return not is_ours(operation._forward_cls)", "return False", "pictures_lie_as_ever"),
     ("core/fastest_order.py", "if key not in laid_alike:", "if True:", "looked_at_once"),
     ("core/memory_order.py", "laid[0] is not net or z.shape[1:] != laid[1]", "False", "that_network_and_shape"),
     ("core/memory_order.py", "return torch._C._functorch.maybe_current_level() is None", "return True", "gap_stands"),

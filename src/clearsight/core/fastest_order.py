@@ -9,22 +9,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import BackwardCFunction
 
 from clearsight.core import rng
-from clearsight.core.batch_norm import ScaledBack
 from clearsight.core.contents import settled_contents
 from clearsight.core.likeness import likeness
 from clearsight.core.memory_order import laying_last
 from clearsight.core.model import Model
 from clearsight.core.passes import is_hooked, uncounted
+from clearsight.core.way_back import is_of_others, operations_behind
 from clearsight.errors import Refused
 
 LEAST = 1024  # places of a picture, from which on it is looked at: smaller ones fit into a cache
 CONVOLUTIONS = 3  # of a network, from which on: one that only cuts a picture into patches gains nothing
 _SAME = 1e-4  # of the largest output: how far those of pictures that lie in another order may be from the others
 _KINDS = 32  # of networks and sizes of picture that are remembered
-_BY_OTHERS = "CppNode"  # what autograd calls functions that others wrote in C++
 
 laid_alike: OrderedDict[tuple[Any, ...], bool] = OrderedDict()
 
@@ -88,24 +86,6 @@ def _gives_the_same(model: Model, x: Tensor) -> bool:
             found = model(z)
     except (Refused, RuntimeError):
         return False
-    if any(map(_is_of_others, _way_back(found))):
+    if any(map(is_of_others, operations_behind(found))):
         return False
     return found.shape == wanted.shape and bool((found - wanted).abs().max() <= _SAME * wanted.abs().max())
-
-
-def _way_back(out: Tensor) -> list[Any]:
-    """Every operation that autograd wrote down on the way to out."""
-    todo: list[Any] = [out.grad_fn]
-    seen: dict[Any, None] = {}
-    while todo:
-        node = todo.pop()
-        if node is not None and node not in seen:
-            seen[node] = None
-            todo += [before for before, _ in node.next_functions]
-    return [*seen]
-
-
-def _is_of_others(node: Any) -> bool:
-    if isinstance(node, BackwardCFunction):
-        return node._forward_cls is not ScaledBack  # type: ignore[attr-defined]
-    return _BY_OTHERS in str(node.name())

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from clearsight.core.contents import settled_contents
 from clearsight.core.likeness import told_tensor
+from clearsight.core.way_back import is_of_others, is_ours, operations_behind
 from clearsight.internals.tape import Kind
 from clearsight.internals.watch import Watch
 
@@ -147,12 +147,8 @@ class _Calls(TorchFunctionMode):
         if not self.is_aside:
             name = getattr(func, "__name__", "")
             self.asked |= name in _TAKES_OUT or (name in ("__get__", "__set__") and func in _OTHER_WAYS)
-            self.asked |= name.startswith("register_") and not _is_ours(args[1])
+            self.asked |= name.startswith("register_") and not is_ours(args[1])
         return func(*args, **kwargs) if kwargs else func(*args)
-
-
-def _is_ours(function: Any) -> bool:
-    return str(getattr(function, "__module__", "")).startswith("clearsight.")
 
 
 class _Steps(Watch):
@@ -304,18 +300,11 @@ def _is_view(operation: Any) -> bool:
 
 def _way_back(out: Tensor) -> tuple[Any, ...] | None:
     """The operations of autograd behind a tensor, each with the numbers of those that it hands a gradient to."""
-    if out.grad_fn is None:
+    operations = operations_behind(out)
+    if not operations or any(map(is_of_others, operations)):
         return None
-    numbers: dict[Any, int] = {out.grad_fn: 0}
-    found: list[Any] = []
-    for function in (order := [out.grad_fn]):  # which grows meanwhile
-        if isinstance(function, BackwardCFunction) and not _is_ours(function._forward_cls):
-            return None
-        following = []
-        for earlier, output in function.next_functions:
-            if earlier is not None and earlier not in numbers:
-                numbers[earlier] = len(order)
-                order.append(earlier)
-            following.append((numbers.get(earlier, -1), output))
-        found.append((function.name(), tuple(following)))
-    return tuple(found)
+    numbers: dict[Any, int] = {operation: i for i, operation in enumerate(operations)}
+    return tuple(
+        (operation.name(), tuple((numbers.get(before, -1), output) for before, output in operation.next_functions))
+        for operation in operations
+    )

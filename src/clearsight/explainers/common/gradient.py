@@ -90,8 +90,8 @@ def may_lie_last(model: Model, graph: Graph, x: Tensor) -> bool:
     if x.dim() != 4:
         return False
     if graph.owner not in _last:
-        z = model.normalised(x).to(model.dtype)
-        two = torch.cat([z, z.flip(2, 3)])  # one alone may lie both ways at once
+        noise = torch.rand((2, *x.shape[1:]), generator=torch.Generator().manual_seed(0))  # not what is asked about
+        two = model.normalised(noise.to(x)).to(model.dtype)
         with uncounted(), torch.no_grad():
             wanted = graph(two)
             try:

@@ -13,6 +13,7 @@ from clearsight.core import passes
 from clearsight.core.batch_norm import ScaledBack
 from clearsight.core.model import Model
 from clearsight.core.targets import Target
+from clearsight.core.way_back import operations_behind
 from clearsight.internals.layers import gradients
 from clearsight.internals.vjp import vjp
 
@@ -81,9 +82,9 @@ def _turned(logits: Tensor, backward: Backward, relus: int) -> Operations | None
     None, and nothing is changed, where there is another number of ReLUs, or what may hide or be one: functions of
     Python, and cuts at other values.
     """
-    nodes = _way_back(logits)
+    nodes = operations_behind(logits)
     rectifiers = [node for node in nodes if _is_relu(node)]
-    if len(rectifiers) != relus or any(map(_may_hide, nodes.keys() - {*rectifiers})):
+    if len(rectifiers) != relus or any(map(_may_hide, {*nodes} - {*rectifiers})):
         return None
     for node in rectifiers:
         node.register_hook(lambda passed, above: (backward(above[0], passed[0]),))
@@ -111,18 +112,6 @@ def _name(node: Any) -> str:
     if _in_python(node):
         return _OURS[node._forward_cls]
     return _COPIES if _lies_anew(node) else str(node.name())
-
-
-def _way_back(out: Tensor) -> dict[Any, None]:
-    """Every operation that autograd wrote down on the way to out."""
-    todo: list[Any] = [out.grad_fn]
-    nodes: dict[Any, None] = {}
-    while todo:
-        node = todo.pop()
-        if node is not None and node not in nodes:
-            nodes[node] = None
-            todo += [before for before, _ in node.next_functions]
-    return nodes
 
 
 def _is_relu(node: Any) -> bool:
