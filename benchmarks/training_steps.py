@@ -1,8 +1,9 @@
 """What a training step against an attack costs, in plain steps: ``python benchmarks/training_steps.py [ROUNDS]``.
 
-Each round takes one step of every kind in turn, on one thread, and counts the seconds of the processor and the passes
-through the network.  The cost of a kind is the median over the rounds of its seconds divided by those of the plain step
-of the same round.  "by hand" are the shortest loops that do the same with torch alone, as the papers' code writes them.
+Each round takes two steps of every kind in turn, on one thread, and counts the seconds of the processor and the passes
+through the network of the second, which follows one of its own kind as in training.  The cost of a kind is the median
+over the rounds of its seconds divided by those of the plain step of the same round.  "by hand" are the shortest loops
+that do the same with torch alone, as the papers' code writes them.
 MAIR (Harry24k/MAIR, MIT) is a library of such training by the author of torchattacks; its steps are taken in turn with
 the others where `import mair` finds it, say a copy of its repository that PYTHONPATH names.
 Writes benchmarks/training_steps.md.
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, one_hot, softmax
 
+from clearsight.core import rng
 from clearsight.core.catalogue import parse
 from clearsight.core.memory import reuse_memory
 from clearsight.core.preprocess import Preprocess
@@ -206,9 +208,11 @@ def measured(batch: int, rounds: int) -> list[Kind]:
         torch.manual_seed(0)
         net = call.method(10, (1, 28, 28), **call.options).train()
         nets.append((net, torch.optim.Adam(net.parameters(), 1e-4)))
-    for r in range(rounds + 3):
-        for kind, (net, opt) in zip(found, nets, strict=True):
-            take(kind, net, opt, x, y, r >= 3)
+    with rng.held():  # as training does, once an epoch
+        for r in range(rounds + 3):
+            for kind, (net, opt) in zip(found, nets, strict=True):
+                take(kind, net, opt, x, y, False)  # in training a step follows one of its own kind
+                take(kind, net, opt, x, y, r >= 3)
     return found
 
 
@@ -245,8 +249,9 @@ def main() -> None:
     lines = [
         "# What a training step costs",
         "",
-        f"Made by `python benchmarks/training_steps.py {rounds}`. Each round takes one step of every kind in turn and",
-        "counts the processor's seconds. The cost is the median over the rounds of these, in plain steps of the round.",
+        f"Made by `python benchmarks/training_steps.py {rounds}`. Each round takes two steps of every kind in turn and",
+        "counts the processor's seconds of the second, which follows one of its own kind as in training. The cost is",
+        "the median over the rounds of these, in plain steps of the round.",
         "By hand are the shortest loops that do the same with torch alone, as the papers' code writes them. All take",
         "the last picture of an attack, and begin at a random one, but for fgsm (the picture) and trades (near it).",
         *about_mair(),

@@ -3,11 +3,11 @@
 # file below src/clearsight -> [(old text, new text)]; the tests that name the method are run
 METHODS = {
     "attacks/fgsm.py": [
-        ("start - size * steepest", "start + size * steepest"),
+        ("alpha=size", "alpha=-size"),
         ("steepest(g, norm)", "g"),
-        ("start - size * steepest", "start - 1.1 * size * steepest"),
+        ("alpha=size", "alpha=1.1 * size"),
         ("steepest(g, norm)", 'steepest(g, "linf")'),
-        ("moved.clamp(0, 1)", "moved"),
+        ("moved.clamp_(0, 1)", "moved"),
         ("within(x, eps, norm) if random_start", "x if random_start"),
         ("1.25 * eps if random_start", "eps if random_start"),
     ],

@@ -243,6 +243,12 @@ CORE = [
     ("core/preprocess.py", "return x.clone()", "return x", "tensor_of_their_own"),
     ("core/preprocess.py", "if not any(preprocess.mean) and ", "if ", "tensor_of_their_own"),
     ("core/preprocess.py", "and set(preprocess.std) == {1.0}", "", "tensor_of_their_own"),
+    ("core/preprocess.py", "with torch.inference_mode(False)", "if True", "in_the_type_of"),
+    ("core/preprocess.py", " and like.dtype == torch.float32", "", "in_the_type_of"),
+    ("core/rng.py", "in_step and _held.get()", "in_step", "kept_once"),
+    ("core/rng.py", "with _nothing if goes_on else held()", "with held()", "kept_once"),
+    ("core/rng.py", "seed_torch(seed) if goes_on else seed_all(seed)", "seed_all(seed)", "kept_once"),
+    ("attacks/fgsm.py", "tangent(goal, model(z))", "goal.loss(model(z))", "fgsm_asks"),
     ("core/preprocess.py", "return (x - mean).div_(std)", "return x / std - mean", "grad_cam"),
     (
         "perturbation/removal.py",

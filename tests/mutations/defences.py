@@ -99,12 +99,12 @@ CORE = [
             ("    _set([(m, False) for m, _ in modes])\n", ""),
         ],
         "training/losses.py": [
-            ("    with rng.seeded(step.seed, x, defence.method.name):\n", "    if True:\n"),
+            ("    with rng.seeded(step.seed, x, defence.method.name, in_step=True):\n", "    if True:\n"),
             ("rng.seeded(step.seed, x, defence", "rng.seeded(0, x, defence"),
         ],
         "training/objective.py": [
             ('and "attack-free" not in defence.method.claims', ""),
-            ("replace(_classifier(run.start.net, run), output=None)", "_classifier(run.start.net, run)"),
+            ("attacker(_evaluated(run), ", "attacker(_trained(run), "),
             (' or getattr(own, "aux1", None) is not None', ""),
             ("replay, run.memory, seed)", "replay, run.memory)"),
         ],

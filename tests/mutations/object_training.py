@@ -36,7 +36,7 @@ CORE = [
     ("training/objects/run.py", '"total": run.total', '"total": 0.0', "bit_for_bit"),
     (
         "training/objects/loop.py",
-        "        rng.seed_torch(step_seed(r.seed, run.epoch, run.batch))",
+        "        rng.seed_all(step_seed(r.seed, run.epoch, run.batch))",
         "        pass",
         "bit_for_bit",
     ),

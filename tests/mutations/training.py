@@ -78,10 +78,12 @@ CORE = [
     ),
     (
         "training/loop.py",
-        "rng.seed_torch(step_seed(r.seed, run.epoch, run.batch))  # dropout",
+        "rng.seed_all(step_seed(r.seed, run.epoch, run.batch))  # dropout",
         "pass",
         "between_epochs and more1",
     ),
+    ("training/loop.py", "rng.seed_all(step_seed", "rng.seed_torch(step_seed", "goes_on_bit"),
+    ("training/loop.py", "gpus()), rng.held():", "gpus()):", "goes_on_bit"),
     (
         "training/loop.py",
         "sampler=range(run.batch, len(batches))",
@@ -96,7 +98,7 @@ CORE = [
     ("training/loop.py", "            folder.rmdir()\n", "            pass\n", "before_anything"),
     (
         "training/loop.py",
-        "with torch.random.fork_rng(devices=rng.gpus()):\n                epoch",
+        "with torch.random.fork_rng(devices=rng.gpus()), rng.held():\n                epoch",
         "if True:\n                epoch",
         "nobody_elses",
     ),

@@ -1,5 +1,9 @@
 """The numbers of the gradient attacks: exact distances on linear models, replicas from the papers, what they cost."""
 
+import copy
+import dataclasses
+import pickle
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -12,7 +16,7 @@ from clearsight.attacks.common.small_steps import even
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import perturbation_norm, project, within
-from clearsight.core.preprocess import Preprocess
+from clearsight.core.preprocess import Preprocess, normalised
 from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import Refused
 from clearsight.runner.run import attack
@@ -583,3 +587,18 @@ def test_pixels_are_normalised_into_a_tensor_of_their_own(mean, std):
     normal = ((x - mean) / std).relu()
     torch.testing.assert_close(model(x), net[2](normal.flatten(1)))
     torch.testing.assert_close(g, (net[2].weight[0].view(1, 1, 2, 2) / std) * (normal > 0))
+
+
+def test_mean_and_std_are_those_of_the_preprocess_in_the_type_of_the_pixels():
+    with torch.inference_mode():
+        made = Preprocess((2, 2), (0.485, 0.456), (0.229, 0.224))
+    other = dataclasses.replace(made, mean=(0.1, 0.2))
+    for p in (made, pickle.loads(pickle.dumps(made)), copy.deepcopy(made), other):
+        x = torch.rand(3, 2, 2, 2, dtype=torch.float64).requires_grad_()
+        mean, std = (torch.tensor(v, dtype=torch.float64).view(2, 1, 1) for v in (p.mean, p.std))
+        assert torch.equal(normalised(p, x), (x - mean) / std)
+        z = normalised(p, x.float())
+        assert z.dtype == torch.float32
+        assert torch.equal(z, (x.float() - mean.float()) / std.float())
+        (g,) = torch.autograd.grad(z.sum(), x)
+        torch.testing.assert_close(g, (1 / std).expand_as(g), rtol=1e-6, atol=0.0)

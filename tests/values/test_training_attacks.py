@@ -1,21 +1,27 @@
 """Single-step attacks with a random start, and what training gives a network as attack."""
 
+import random
+from contextlib import nullcontext
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from clearsight.attacks.fgsm import fgsm
 from clearsight.core import rng
-from clearsight.core.catalogue import parse
+from clearsight.core.catalogue import Call, method, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.evaluation_mode import evaluating
 from clearsight.core.passes import counted
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import AwayFrom, Become, Goal, Misclassify, label_goal, tangent
+from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused
 from clearsight.runner.run import attack
 from clearsight.testing import linear, training_step
+from clearsight.training.losses import defended_losses
 from clearsight.training.perturb import training_attack
 
 X = torch.tensor([[[[0.5, 0.4, 0.6]]]]).repeat(5, 1, 1, 1)
@@ -28,17 +34,18 @@ def test_a_large_step_from_a_random_start_ends_in_the_worst_corner() -> None:
     torch.testing.assert_close(found.x - X, CORNER.expand_as(X))
 
 
-def test_a_small_step_from_a_random_start_is_that_long_wherever_it_began() -> None:
+@pytest.mark.parametrize(("words", "size"), [(", step=0.01", 0.01), ("", 0.125)])
+def test_a_step_of_fgsm_from_a_random_start_is_that_long_wherever_it_began(words: str, size: float) -> None:
     goal = Misclassify(torch.zeros(5, dtype=torch.long))
     other = X + torch.arange(5).view(5, 1, 1, 1) * 0.01  # each picture draws its own start
     with rng.seeded(3, other, "fgsm"):
         from clearsight.core.norms import within
 
         start = within(other, 0.1, "linf")
-    found = attack(MODEL, other, goal, "fgsm(random_start=true, step=0.01)", eps=0.1, seed=3)
-    wanted = (start + 0.1 * CORNER).clamp(other - 0.1, other + 0.1)
+    found = attack(MODEL, other, goal, f"fgsm(random_start=true{words})", eps=0.1, seed=3)
+    wanted = (start + 10 * size * CORNER).clamp(other - 0.1, other + 0.1)
     torch.testing.assert_close(found.x, wanted)
-    assert len({tuple(row) for row in (found.x - other).flatten(1).tolist()}) == 5
+    assert len({tuple(row) for row in (found.x - other).flatten(1).tolist()}) == (5 if words else 4)
 
 
 def test_pgd_may_begin_at_random_too() -> None:
@@ -86,6 +93,40 @@ def test_training_attacks_the_network_in_evaluation_mode_and_leaves_it_as_it_was
     with pytest.raises(ZeroDivisionError), evaluating(net):
         raise ZeroDivisionError
     assert net.training
+
+
+@pytest.mark.parametrize("of_many", [True, False])
+def test_the_states_of_python_and_numpy_are_kept_once_for_many_steps(
+    monkeypatch: pytest.MonkeyPatch, of_many: bool
+) -> None:
+    kept, get_state, draws = [], np.random.get_state, []
+
+    @method(paper="none")
+    def drawing(step: TrainingStep, x: Tensor, y: Tensor) -> Tensor:
+        draws.append((random.random(), np.random.rand()))
+        step.attack(x, label_goal(y))
+        draws.append((random.random(), np.random.rand()))
+        return step.cross_entropy(step.model(x), y)
+
+    monkeypatch.setattr(np.random, "get_state", lambda **more: kept.append(0) or get_state(**more))
+    step = training_step(MODEL, "fgsm", eps=0.1)
+    random.seed(1)
+    was = random.getstate()
+    with rng.held() if of_many else nullcontext():
+        for _ in range(3):
+            rng.seed_all(5) if of_many else None
+            defended_losses(Call(drawing), step, X, torch.eye(2)[:1].expand(5, 2))
+    assert len(kept) == (1 if of_many else 3)
+    assert random.getstate() == was
+    assert draws[:2] == draws[2:4] == draws[4:]
+    assert draws[0][0] != draws[1][0]
+    assert draws[0][1] != draws[1][1]
+
+
+def test_fgsm_asks_for_no_loss_whose_slope_is_known() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(Misclassify, "loss")
+        assert fgsm(MODEL, X, Misclassify(torch.zeros(5, dtype=torch.long)), eps=0.1).shape == X.shape
 
 
 @pytest.mark.parametrize("call", ["square", "deepfool", "patch", "universal", "spatial", "transfer"])

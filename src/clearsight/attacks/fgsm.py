@@ -9,7 +9,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.model import Model
 from clearsight.core.norms import Norm, project, steepest, within
-from clearsight.core.targets import Goal
+from clearsight.core.targets import Goal, tangent
 from clearsight.internals.layers import gradients
 
 
@@ -52,7 +52,7 @@ def fgsm(
     start = within(x, eps, norm) if random_start else x
     z = start.detach().requires_grad_()
     with torch.enable_grad():
-        loss = goal.loss(model(z))
-    (g,) = gradients(loss, z)
-    moved = start - size * steepest(g, norm)
-    return moved.clamp(0, 1) if size == eps and not random_start else project(moved, x, eps, norm)
+        falling = tangent(goal, model(z))
+    (g,) = gradients(falling, z)
+    moved = torch.sub(start, steepest(g, norm), alpha=size)
+    return moved.clamp_(0, 1) if size == eps and not random_start else project(moved, x, eps, norm)

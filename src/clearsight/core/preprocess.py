@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from clearsight.errors import Refused
@@ -37,6 +38,7 @@ class Preprocess:
     interpolation: Interpolation = "bilinear"
     resize: int | None = None
     alphabet: str = ""
+    _constants: ClassVar[tuple[Tensor, Tensor]]  # of each: the mean and the std (C,) of float32 on the CPU
 
     def __post_init__(self) -> None:
         size = (self.size, self.size) if isinstance(self.size, int) else tuple(int(n) for n in self.size)
@@ -66,9 +68,23 @@ class Preprocess:
             twice = next(c for c in self.alphabet if self.alphabet.count(c) > 1)
             raise Refused(f"the alphabet names {twice!r} twice: give each character once")
 
+        with torch.inference_mode(False):  # what is made in it cannot be saved for a way back
+            constants = tuple(torch.tensor(v, dtype=torch.float32, device="cpu") for v in (self.mean, self.std))
+        object.__setattr__(self, "_constants", constants)
+
+    def __reduce__(self) -> tuple[type[Preprocess], tuple[Any, ...]]:
+        """A copy, also in another process, is made of the fields."""
+        return type(self), tuple(getattr(self, f.name) for f in fields(self))
+
     @property
     def channels(self) -> int:
         return len(self.mean)
+
+    def constants(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean and the std (C,) as tensors of the type and on the device of another one."""
+        if type(like) is Tensor and like.is_cpu and like.dtype == torch.float32:
+            return self._constants
+        return like.new_tensor(self.mean), like.new_tensor(self.std)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON files hold them; one of pictures has no alphabet."""
@@ -81,7 +97,7 @@ def normalised(preprocess: Preprocess, x: Tensor) -> Tensor:
     if not any(preprocess.mean) and set(preprocess.std) == {1.0}:
         return x.clone()  # a first layer may work in place
     per_channel = (-1,) + (1,) * (x.dim() - 2)
-    mean, std = (x.new_tensor(v).view(per_channel) for v in (preprocess.mean, preprocess.std))
+    mean, std = (v.view(per_channel) for v in preprocess.constants(x))
     return (x - mean).div_(std)
 
 

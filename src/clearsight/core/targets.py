@@ -320,14 +320,14 @@ def margin(goal: Goal, outputs: Tensor) -> Tensor:
 
 
 def tangent(goal: Goal, outputs: Tensor) -> Tensor:
-    """What has the gradient of a goal's loss at these outputs (B, K), (B,), for those who do not ask for its value.
+    """What has the gradient of a goal's loss at these outputs (B, K), for those who do not ask for its value.
 
-    Where the goal knows that gradient, its ``slope`` (B, K), this is a tenth of the operations of the loss and of its
-    way back; the loss itself where it does not.
+    Where the goal knows that gradient, its ``slope`` (B, K), this is one number for all pictures, which takes a tenth
+    of the operations of the loss and of its way back; the loss itself (B,) where it does not.
     """
     slope_of_goal = getattr(goal, "slope", None)
     slope = None if slope_of_goal is None else slope_of_goal(outputs.detach())
-    return goal.loss(outputs) if slope is None else (outputs * slope).sum(1)
+    return goal.loss(outputs) if slope is None else torch.dot(outputs.reshape(-1), slope.reshape(-1))
 
 
 def surely_met(goal: Goal, outputs: Tensor, rounding: float) -> Tensor:

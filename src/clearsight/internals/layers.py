@@ -141,7 +141,8 @@ def flowing(score: Tensor, where: str = "the pixels") -> Tensor:
 def gradients(score: Tensor, at: Tensor, where: str = "the pixels") -> tuple[Tensor]:
     """d (sum of score) / d at.  Raises NoGradient, with the reason, if there is none."""
     with torch.enable_grad():
-        total = flowing(score, where).sum()  # given ones for each picture, torch would import SymPy
+        total = flowing(score, where)
+        total = total.sum() if total.dim() else total  # given ones for each picture, torch would import SymPy
     (g,) = torch.autograd.grad(total, at, allow_unused=True, create_graph=is_kept())
     if g is None:
         raise NoGradient(

@@ -197,7 +197,7 @@ def _epochs(run: Run, eval_store: Store, folder: Path, workers: int, tell: Progr
     store, guides = stores(run.data, run.start.preprocess, run.recipe)
     while not run.finished:
         try:
-            with torch.random.fork_rng(devices=rng.gpus()):
+            with torch.random.fork_rng(devices=rng.gpus()), rng.held():
                 epoch = _train_epoch(run, store, guides, eval_store, folder, workers, tell)
         except NotFinite as e:
             raise Refused(*_divergence(run, folder, f"{e.what} after step {run.batch} of epoch {run.epoch + 1}")) from e
@@ -225,7 +225,7 @@ def _train_epoch(
     seen = sum(map(len, batches.rows[: run.batch]))
     loader = DataLoader(batches, batch_size=None, sampler=range(run.batch, len(batches)), num_workers=workers)
     for x, y, inside in loader:
-        rng.seed_torch(step_seed(r.seed, run.epoch, run.batch))  # dropout
+        rng.seed_all(step_seed(r.seed, run.epoch, run.batch))  # dropout
         run.pace.step(run.epoch * len(batches) + run.batch)
         x, y = _process_share(x, acc), _process_share(y, acc)
         inside = None if inside is None else _process_share(inside, acc)

@@ -43,7 +43,7 @@ def defended_losses(defence: Call, step: TrainingStep, x: Tensor, y: Tensor) -> 
 
     Refused: losses that are not one number for each picture.
     """
-    with rng.seeded(step.seed, x, defence.method.name):
+    with rng.seeded(step.seed, x, defence.method.name, in_step=True):
         losses = defence.method(step, x, y, **defence.options)
     return one_each(losses, defence, len(x))
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
@@ -91,10 +91,9 @@ def training_step(run: Run, asked: Objective, weights: Tensor, seed: int, replay
     """A step of the run as its defence and its guide see it; weights (K,): of the classes."""
     attack: Callable[[Tensor, Goal], Tensor] = no_attack
     if asked.attack is not None:
-        attacked = replace(_classifier(run.start.net, run), output=None)  # in evaluation mode there is only one output
-        attack = attacker(attacked, asked.attack, asked.eps, asked.norm, seed)
+        attack = attacker(_evaluated(run), asked.attack, asked.eps, asked.norm, seed)
     entropy = weighted_entropy(weights, run.recipe.smoothing)
-    model = _classifier(run.net, run)
+    model = _trained(run)
     return TrainingStep(model, entropy, attack, asked.eps, asked.norm, replay, run.memory, seed)
 
 
@@ -104,14 +103,21 @@ def rebalanced_loss(run: Run, call: Call, x: Tensor, y: Tensor, group: Tensor, g
     x (B, C, *S) in [0, 1], y (B, K), group (B,): of each picture, from 0 to groups - 1.
     """
     entropy = weighted_entropy(weights, run.recipe.smoothing)
-    step = TrainingStep(_classifier(run.net, run), entropy, no_attack, memory=run.memory)
+    step = TrainingStep(_trained(run), entropy, no_attack, memory=run.memory)
     losses = call.method(step, x, y, group, groups, **call.options)
     return one_each(losses, call, len(x)).mean()
 
 
-def _classifier(net: nn.Module, run: Run) -> Classifier:
-    """A network of a run as a Classifier; one with auxiliary outputs gives its main one in training."""
-    pre, labels, own = run.start.preprocess, run.data.labels, run.start.net
+def _trained(run: Run) -> Classifier:
+    """The network of a run as a Classifier; one with auxiliary outputs gives its main one in training."""
+    own = run.start.net
     auxiliary = getattr(own, "aux_logits", False) or getattr(own, "aux1", None) is not None  # torchvision's, and ours
-    output = 0 if net.training and auxiliary else None
-    return Classifier(net, pre, labels, output=output, channels_last=run.start.channels_last)
+    output = 0 if run.net.training and auxiliary else None
+    return Classifier(
+        run.net, run.start.preprocess, run.data.labels, output=output, channels_last=run.start.channels_last
+    )
+
+
+def _evaluated(run: Run) -> Classifier:
+    """The network of a run as it is without the ways of training on several devices; its output is its only one."""
+    return Classifier(run.start.net, run.start.preprocess, run.data.labels, channels_last=run.start.channels_last)

@@ -84,7 +84,8 @@ def attacker(model: Classifier, call: Call, eps: float, norm: Measure, seed: int
 
     def attack(x: Tensor, goal: Goal) -> Tensor:
         x = x.detach()
-        with settled(model.net), evaluating(model.net), folded_back(model.net), rng.seeded(seed, x, call.method.name):
+        drawn = rng.seeded(seed, x, call.method.name, in_step=True)
+        with settled(model.net), evaluating(model.net), folded_back(model.net), drawn:
             options = {"eps": eps} if "eps" in call.method.injected else {}
             raw = call.method(model, x.clone(), goal, **options, **call.options)
             raw = check_result(raw, tuple(x.shape), call, keep=True)

@@ -92,7 +92,7 @@ def train_objects(
         begin_folder(folder, run, why, requested, command_line, arithmetic)
     stores = stores_of(run.data, run.start.preprocess, run.recipe)
     while not run.finished:
-        with torch.random.fork_rng(devices=rng.gpus()):
+        with torch.random.fork_rng(devices=rng.gpus()), rng.held():
             epoch = _train_epoch(run, stores, folder, workers, progress or _silent)
         yield epoch
     run.shadow.load_state_dict(run.best)
@@ -168,7 +168,7 @@ def _train_epoch(run: ObjectRun, stores: Stores, folder: Path, workers: int, tel
     processor = time.process_time()
     loader = DataLoader(batches, batch_size=None, sampler=range(run.batch, len(batches)), num_workers=workers)
     for x, truths in loader:
-        rng.seed_torch(step_seed(r.seed, run.epoch, run.batch))  # dropout, and the samples of two-stage detectors
+        rng.seed_all(step_seed(r.seed, run.epoch, run.batch))  # dropout, and the samples of two-stage detectors
         run.pace.step(run.epoch * len(batches) + run.batch)
         loss = take_step(run, x, truths)
         run.batch += 1
