@@ -175,7 +175,7 @@ def test_a_published_file_is_known_by_its_digest_and_its_batch_norm_is_kept(tmp_
     assert not torchvision_kinds.runs_without_eps("fcos_resnet50_fpn", None)
     model = stirred(loaded(of_small))
     before = outputs(model)
-    torchvision_kinds.set_norm_eps(model.net, 0.0)
+    torchvision_kinds.set_norm_eps(model.net, 1e-9)  # PyTorch 2.11 takes 0 in a frozen norm alone
     assert not torch.equal(outputs(model), before)
     again = cs.load(cs.save(model, tmp_path / "m"))
     assert torch.equal(outputs(again), outputs(model))

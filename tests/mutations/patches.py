@@ -23,7 +23,7 @@ CORE = (
             ("if transposed or moving != [source]:", "if False:"),
             ("all(side == 1 for side in v.shape[-2:])", "True"),
             ("known.shapes[n][2:] != sides for n in moving", "False for n in moving"),
-            (', "hardswish", "_prelu_kernel")', ")"),
+            ('("clone", "_to_copy", "alias", "detach")', "()"),
             ("node.args[1] in (1, -3)", "node.args[1] == 0"),
             ("if node.target is affine:", "if False:"),
         )

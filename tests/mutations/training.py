@@ -146,7 +146,7 @@ CORE = [
         "if False:",
         "no_set_of_pictures",
     ),
-    ("inspecting/receptive_fields.py", '("hardswish", "mish", "relu6")', '("mish", "relu6")', "activations_see"),
+    ("internals/pointwise.py", '{"hardswish", ', "{", "activations_see"),
     ("training/first_head.py", "penalty / 2 * w.square()", "penalty * w.square()", "logistic_regression"),
     ("training/first_head.py", "Head(w / scale, b - linear(centre, w) / scale", "Head(w / scale, b", "raw_features"),
     ("training/first_head.py", "not val_loss < least:", "True:", "raw_features"),

@@ -8,6 +8,13 @@ CORE = [
         "if True:",
         "notice_of_many",
     ),
+    (
+        "sharding/shards.py",
+        "isinstance(first, Model) else None",
+        "False else None",
+        "audit_of_places or passes_of_workers",
+    ),
+    ("auditing/place_case.py", "    if hired():\n", "    if False:\n", "audit_of_places"),
     ("sharding/shards.py", "note_elsewhere(net, outcome.passes)", "pass", "passes_of_workers"),
     ("sharding/shards.py", "while len(kept_here) > KEPT:", "while False:", "shards_are_cut"),
     ("sharding/shards.py", "    torch.set_num_threads(1)\n    reuse", "    reuse", "lost_worker"),

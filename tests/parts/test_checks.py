@@ -18,6 +18,7 @@ from argsblock import check_args_block
 from checkmanners import check_manners
 from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
+from clearsight.auditing.clock import Clock
 from clearsight.checks.faithfulness import verdict_of as faithful
 from clearsight.checks.sanity import alike
 from clearsight.core.calibration_error import ece
@@ -165,6 +166,26 @@ def test_a_check_that_the_budget_leaves_no_time_for_is_undecided_and_says_so(tmp
     assert third.check == "robustness(steps=2)"
     assert "--only 'robustness(steps=2)'" in third.command
     assert second.summary == catalogue("checks")["accuracy"].summary
+
+
+def test_a_check_is_given_up_soon_after_the_budget_whatever_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(60)
+    assert clock.last_moment is None
+    clock.start()
+    assert clock.last_moment - clock.now() == pytest.approx(63, abs=0.5)
+    assert Clock().last_moment is None
+    (tmp_path / "mine.py").write_text(
+        "import time\ndef long(case):\n    end = time.monotonic() + 2\n    while time.monotonic() < end:\n"
+        "        try: case.model(case.pixels([0]))\n        except Exception: pass\n"
+    )
+    monkeypatch.setattr(Clock, "last_moment", property(lambda self: self.now() + 0.05))
+    case = Case(model(Halves()), halves(tmp_path), budget=60)
+    first, long, last = run_checks(case, parse_checks(f"sanity, {tmp_path}/mine.py:long, accuracy"))
+    assert first.n == last.n == 8
+    assert (long.verdict, long.value) == ("warn", None)
+    assert long.headline == "It was stopped: the budget of 60 s was used up before it was done."
 
 
 def test_a_check_that_raises_is_an_error(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import clearsight as cs
 import shardwork
+from clearsight.auditing import place_case
 from clearsight.auditing.map_tests import examine
 from clearsight.core.passes import counted
 from clearsight.core.remembered import once, remembering, remembering_for, tasks
@@ -30,6 +32,8 @@ from clearsight.runner.corrupt import corrupt
 from clearsight.sharding import shards
 from clearsight.sharding.processes import Processes
 from clearsight.sharding.shards import AT_ONCE, KEPT, TRIES, hired, hiring, spread
+from clearsight.testing import tiny_detector, tiny_segmenter
+from placepictures import CORNERS, SIDE, box_truth, with_boxes, with_maps
 from quickruns import OWN
 from workshop import factory, lay_out, smooth
 
@@ -243,6 +247,32 @@ def test_an_audit_is_the_same_for_any_number_of_workers_of_which_one_is_lost(
     assert [f["headline"] for f in by_one if f["verdict"] == "error"] == []
     assert ("reading", 25, 25) in told
     assert {what for what, *_ in told} >= {"robustness", "corruptions", "sanity"}
+
+
+@pytest.mark.parametrize("places", [False, True], ids=["boxes", "maps"])
+def test_an_audit_of_places_is_read_by_workers_and_the_same(
+    places: bool, three: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = tiny_segmenter() if places else tiny_detector()
+    generator = np.random.default_rng(0)
+    noise = [generator.integers(0, 256, (SIDE, SIDE, 3), np.uint8) for _ in range(35)]  # three shards
+    if places:
+        data = with_maps(tmp_path, noise, [a.argmax(2) for a in noise], ("class 0", "class 1", "class 2"))
+    else:
+        data = with_boxes(tmp_path, noise, [box_truth(CORNERS[:2], [0, 1])] * 35)
+    data.pictures[20].path.write_bytes(b"no picture")
+    only = "segmentation-accuracy" if places else "detection-accuracy, false-alarms"
+
+    def found() -> list[Any]:
+        with counted(model.net) as passes:
+            findings = cs.audit(model, data, only=only).findings
+        return [passes.forwards, *(dataclasses.replace(f, seconds=0.0) for f in findings)]
+
+    alone = found()
+    assert alone[0] >= alone[1].n == 34
+    monkeypatch.setattr(place_case, "ahead", None)  # by which this process would read them itself
+    with hiring(three):
+        assert found() == alone
 
 
 @pytest.mark.slow

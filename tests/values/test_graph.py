@@ -5,6 +5,7 @@ import gc
 import weakref
 from collections import OrderedDict
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -19,6 +20,7 @@ from clearsight.core.preprocess import Preprocess
 from clearsight.errors import Refused
 from clearsight.internals import recording
 from clearsight.internals.graph import word
+from clearsight.internals.pointwise import is_pointwise
 from clearsight.internals.recording import graph_of
 from relevancenets import Run
 
@@ -541,3 +543,12 @@ def test_what_cannot_be_recorded_is_refused(forward, words):
     with model.undisturbed(), pytest.raises(Refused, match=words):
         graph_of(model, pictures(1))
     assert not model.net._forward_hooks
+
+
+@pytest.mark.parametrize("name", ["leaky_relu", "leaky_relu_", "hardtanh_", "elu_", "selu_", "celu_", "hardsigmoid_"])
+def test_what_pytorch_2_11_does_not_tag_works_number_by_number(name):
+    untagged = SimpleNamespace(overloadpacket=SimpleNamespace(__name__=name), tags=[])
+    assert is_pointwise(untagged)
+    assert is_pointwise(getattr(torch.ops.aten, name).default)
+    untagged.overloadpacket.__name__ = "sum"
+    assert not is_pointwise(untagged)

@@ -301,7 +301,7 @@ def test_the_gradient_at_few_channels_is_folded_and_torchs(channels):
         return g.detach(), *torch.autograd.grad(g.square().sum(), list(net.parameters()))
 
     plain = slopes()
-    with twice_differentiable(), torch.profiler.profile() as seen:
+    with twice_differentiable(), torch.profiler.profile(acc_events=True) as seen:
         cheap = slopes()
     assert "aten::col2im" in {e.key for e in seen.key_averages()}
     for a, b in zip(cheap, plain, strict=True):

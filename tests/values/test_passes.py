@@ -1,5 +1,6 @@
 """How many pictures go through the network at once, and how they are counted."""
 
+import time
 from collections import OrderedDict
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 from clearsight.core import batching, passes
 from clearsight.core.batching import BYTES, MOST, SMALL, at_once, bounded, bytes_kept, pairs
 from clearsight.core.classifier import Classifier
+from clearsight.core.deadline import OutOfTime, given_up_at
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.runner.run import attack, explain
@@ -25,6 +27,26 @@ def test_what_a_pass_keeps_is_counted_in_bytes():
     model = wide(32)
     here = 4 * 64 * 64 * 32
     assert here <= bytes_kept(model, torch.rand(1, 1, 64, 64)) <= 1.1 * here + 4 * 64 * 64 * 2
+
+
+def test_every_pass_looks_at_the_clock():
+    """Through the network, through what was recorded of it, and in another process; the model comes back whole."""
+    model = wide(3)
+    net, x = model.net.train(), torch.rand(2, 1, 64, 64)
+    explain(model, x, "integrated-gradients(steps=2)")
+    there = passes.Passes(1)
+    for late in (
+        lambda: model(x),
+        lambda: passes.note(1),
+        lambda: passes.note_elsewhere(net, there),
+        lambda: explain(model, x, "integrated-gradients(steps=2)"),
+        lambda: explain(model, x, "lrp"),
+    ):
+        with pytest.raises(OutOfTime), given_up_at(time.monotonic() - 1):
+            late()
+        assert net.training
+        with given_up_at(time.monotonic() + 60):
+            late()
 
 
 def test_no_more_pictures_are_bounded_together_than_memory_holds():

@@ -24,6 +24,7 @@ from clearsight.core import rng
 from clearsight.core.catalogue import Call, parse, split_calls
 from clearsight.core.check_kinds import checks_of, why_not
 from clearsight.core.classifier import Classifier
+from clearsight.core.deadline import OutOfTime, given_up_at
 from clearsight.core.model import Model
 from clearsight.core.progress import Progress
 from clearsight.core.run_names import new_run
@@ -109,9 +110,11 @@ def run_checks(case: AnyCase, calls: Sequence[Call], done: Mapping[str, Finding]
             finding = done[str(call)]
         else:
             case.clock.share(len(waiting) - waiting.index(call))
-            run = _run_check if call is waiting[0] or not case.clock.is_over else _leave_out
+            first = call is waiting[0]  # which always gets its first pictures
+            run = _run_check if first or not case.clock.is_over else _leave_out
             number = 1 + [c.method.name for c in calls[: calls.index(call)]].count(call.method.name)
-            finding = _with_numbered_figures(run(case, call), number)
+            with given_up_at(None if first else case.clock.last_moment):
+                finding = _with_numbered_figures(run(case, call), number)
         _apply_to_case(case, finding)
         yield finding
 
@@ -126,6 +129,8 @@ def _run_check(case: AnyCase, call: Call) -> Finding:
             finding: Finding = refused or call.method(case, **call.options)
         if finding.chosen_explainer:
             parse(finding.chosen_explainer, "explainers")  # refused here, it is an error of this check
+    except OutOfTime:
+        finding = Finding("warn", f"It was stopped: the budget of {case.budget:g} s was used up before it was done.")
     except Exception as e:  # shown in the report and in the exit status, never swallowed
         message = str(e) if isinstance(e, Refused) else f"{type(e).__name__}: {e}"
         finding = Finding("error", message.partition("\n")[0])

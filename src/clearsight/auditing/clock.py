@@ -33,6 +33,11 @@ class Clock:
             self.deadline = now + max(self._end - now, 0) / parts
 
     @property
+    def last_moment(self) -> float | None:
+        """When a check that is not done is given up: a twentieth of the budget after its end, at least 3 seconds."""
+        return None if self._end is None or self.budget is None else self._end + max(3.0, self.budget / 20)
+
+    @property
     def is_over(self) -> bool:
         """Whether the whole budget is used up."""
         return self._end is not None and self.now() >= self._end

@@ -6,6 +6,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice
 from typing import Any
@@ -18,11 +19,14 @@ from clearsight.auditing.common_case import CommonCase, Scored
 from clearsight.auditing.reading import Opened
 from clearsight.core.ahead import ahead
 from clearsight.core.batching import SIZE
+from clearsight.core.model import Model
 from clearsight.core.preprocess import Preprocess
 from clearsight.data.images import of_bytes
 from clearsight.data.records import Picture, Pictures
 from clearsight.data.text_inputs import input_bytes
 from clearsight.errors import NotFinite, Refused
+from clearsight.runner.sharded import require_cpu
+from clearsight.sharding.shards import hired, spread
 
 
 class PlaceCase(CommonCase):
@@ -45,23 +49,16 @@ class PlaceCase(CommonCase):
 
     def outputs(self, x: Tensor) -> Tensor:
         """The outputs for pictures x (B, C, H, W) in [0, 1], on the CPU, without a graph.  Refused: not finite."""
-        with self.model.undisturbed(), torch.no_grad():
-            out = self.model(x.to(self.model.device)).float().cpu()
-        if not bool(out.isfinite().all()):
-            raise NotFinite("the outputs of the model are not finite", "look at its weights and its preprocessing")
-        return out
+        return _outputs(self.model, x)
 
     def _scored(self, pictures: Sequence[Picture]) -> Generator[Scored]:
-        with closing(ahead(partial(_open, self.model.preprocess), pictures, most=2 * SIZE)) as files:
-            for start in range(0, len(pictures), SIZE):
-                batch = pictures[start : start + SIZE]
-                opened: list[Opened] = [*islice(files, len(batch))]
-                readable = [i for i, found in enumerate(opened) if not isinstance(found, Refused)]
-                if not readable:
+        batches = [pictures[start : start + SIZE] for start in range(0, len(pictures), SIZE)]
+        with closing(_read_and_run(self.model, batches)) as results:
+            for batch, (opened, outputs) in zip(batches, results, strict=True):
+                if outputs is None:
                     yield opened, None
                     continue
-                values = [found[0] for found in opened if not isinstance(found, Refused)]
-                outputs = self.outputs(of_bytes(torch.stack(values)))
+                readable = [i for i, found in enumerate(opened) if not isinstance(found, Refused)]
                 answers = []
                 for n, i in enumerate(readable):
                     try:
@@ -118,6 +115,38 @@ def name_order(labels: Sequence[str]) -> Tensor:
     """
     alphabet = sorted(labels)
     return torch.tensor([alphabet.index(label) for label in labels], dtype=torch.int64)
+
+
+def _read_and_run(model: Model, batches: Sequence[Sequence[Picture]]) -> Generator[tuple[list[Opened], Tensor | None]]:
+    """For each batch of files what they hold, and the outputs of those that can be read; None where none can."""
+    if hired():
+        require_cpu(model)
+        shards = (([replace(p, path=p.path.absolute()) for p in batch],) for batch in batches)
+        yield from spread(_run_shard, model, shards)
+        return
+    pictures = [p for batch in batches for p in batch]
+    with closing(ahead(partial(_open, model.preprocess), pictures, most=2 * SIZE)) as files:
+        for batch in batches:
+            opened: list[Opened] = [*islice(files, len(batch))]
+            yield opened, _run(model, opened)
+
+
+def _run_shard(model: Model, pictures: list[Picture]) -> tuple[list[Opened], Tensor | None]:
+    opened = [_open(model.preprocess, picture) for picture in pictures]
+    return opened, _run(model, opened)
+
+
+def _run(model: Model, opened: Sequence[Opened]) -> Tensor | None:
+    values = [found[0] for found in opened if not isinstance(found, Refused)]
+    return _outputs(model, of_bytes(torch.stack(values))) if values else None
+
+
+def _outputs(model: Model, x: Tensor) -> Tensor:
+    with model.undisturbed(), torch.no_grad():
+        out = model(x.to(model.device)).float().cpu()
+    if not bool(out.isfinite().all()):
+        raise NotFinite("the outputs of the model are not finite", "look at its weights and its preprocessing")
+    return out
 
 
 def _open(preprocess: Preprocess, picture: Picture) -> Opened:

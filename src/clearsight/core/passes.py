@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clearsight.core import deadline
+
 
 @dataclass
 class Passes:
@@ -65,6 +67,7 @@ def counted(net: nn.Module) -> Iterator[Passes]:
 
 def note_of(net: nn.Module, out: Tensor, forwards: int = 0) -> None:
     """Count pictures when a gradient comes back to a network's scores; forwards: that no hook has counted."""
+    deadline.look()
     for passes in _open.get():
         if passes.of is net:
             passes.forwards += forwards
@@ -83,6 +86,7 @@ def uncounted() -> Iterator[None]:
 
 def note_elsewhere(net: nn.Module, there: Passes) -> None:
     """Count what went through a copy of the network in another process."""
+    deadline.look()
     for passes in _open.get():
         if net is passes.of:
             passes.forwards += there.forwards
@@ -92,6 +96,7 @@ def note_elsewhere(net: nn.Module, there: Passes) -> None:
 
 def note(forwards: int, backwards: int = 0) -> None:
     """Count pictures that went through what was recorded of the network."""
+    deadline.look()
     for passes in _open.get():
         passes.forwards += forwards
         passes.backwards += backwards

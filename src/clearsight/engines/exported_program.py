@@ -74,8 +74,10 @@ class ExportedProgramNet(nn.Module):
         twin = type(self).__new__(type(self))
         nn.Module.__init__(twin)
         memo[id(self)] = twin
-        for name, value in vars(self).items():
-            setattr(twin, name, copy.deepcopy(value, memo))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.11 warns of itself when a graph is copied
+            for name, value in vars(self).items():
+                setattr(twin, name, copy.deepcopy(value, memo))
         return twin
 
 

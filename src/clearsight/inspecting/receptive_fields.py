@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from clearsight.internals.pointwise import is_pointwise
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def sees(op: Any, views: list[View | None], args: Sequence[Any], kwargs: dict[st
     """
     name = str(op.overloadpacket.__name__)
     rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
-    if rule is None and torch.Tag.pointwise in op.tags:
+    if rule is None and is_pointwise(op):
         rule = _pointwise
     view = rule(views, args, kwargs, out) if rule else None
     if view is None:
@@ -443,7 +444,7 @@ RULES |= dict.fromkeys(("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptiv
 RULES |= dict.fromkeys(("adaptive_max_pool2d", "adaptive_max_pool3d"), _adaptive)
 RULES |= dict.fromkeys(("view", "reshape", "_reshape_alias"), _reshaped)
 RULES |= dict.fromkeys(("transpose", "t"), _transpose)
-RULES |= dict.fromkeys(("hardswish", "mish", "relu6"), _pointwise)  # which torch does not call so
+RULES |= dict.fromkeys(("mish", "relu6"), _pointwise)  # which torch does not call so
 RULES |= dict.fromkeys(("split", "split_with_sizes"), _split)
 RULES |= dict.fromkeys(("clone", "_to_copy", "alias", "detach", "lift_fresh", "mark"), _same)
 RULES |= dict.fromkeys(("_softmax", "_safe_softmax", "_log_softmax", "cumsum"), _along)

@@ -17,6 +17,7 @@ from torch import Tensor, fx
 from clearsight.core.batching import at_once, pairs
 from clearsight.internals.forward_from_layer import ForwardFrom, Recorded
 from clearsight.internals.graph import word
+from clearsight.internals.pointwise import is_pointwise
 from clearsight.internals.tape import Kind, kind_of
 
 IN_CACHE = 2**20  # of them, where they are worked out element by element
@@ -147,8 +148,7 @@ def _keeps_apart(rest: Recorded, node: fx.Node, source: fx.Node, before: Kind, c
         order: Any = node.args[1]
         long = [axis % dims for axis in order if before.shape[axis] > 1]
         return long == sorted(long)
-    each = torch.Tag.pointwise in getattr(node.target, "tags", ()) or name == "hardswish"  # whose tags do not say so
-    return name in _SAME_NUMBERS or (each and kind.shape == before.shape)
+    return name in _SAME_NUMBERS or (is_pointwise(node.target) and kind.shape == before.shape)
 
 
 def _dense_after(rest: Recorded, source: fx.Node) -> tuple[fx.Node, Tensor] | None:

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Sized, Unrecordable, affine, aten, copied, word
+from clearsight.internals.pointwise import is_pointwise
 from clearsight.internals.tape import kind_of
 
 
@@ -98,7 +99,7 @@ def _out_of_place(target: Any) -> Any:
     """aten.add_ -> aten.add: what PyTorch's own functions do in place in their own copies; it is read by its result."""
     if not isinstance(target, torch._ops.OpOverload):
         return target
-    if torch.Tag.pointwise not in target.tags and torch.Tag.inplace_view not in target.tags:
+    if not is_pointwise(target) and torch.Tag.inplace_view not in target.tags:
         return target
     name = target.overloadpacket.__name__
     packet = getattr(aten, name.removesuffix("_"), None) if name.endswith("_") and name[0] != "_" else None

@@ -7,7 +7,7 @@ receptive fields of convolutional neural networks", doi:10.23915/distill.00021.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from clearsight.internals.graph import Graph, affine, word
+from clearsight.internals.pointwise import is_pointwise
 
 Sides = tuple[int, int]
 
@@ -139,7 +140,7 @@ _RULES: dict[str, Callable[[Known, fx.Node, list[fx.Node]], Step | None]] = {
     "constant_pad_nd": _padding,
     "getitem": _values_of_pool,
 }
-_UNTAGGED = ("clone", "_to_copy", "alias", "detach", "hardswish", "_prelu_kernel")  # pointwise without PyTorch's tag
+_COPIES = ("clone", "_to_copy", "alias", "detach")
 
 
 def _reads_the_same_place(known: Known, node: fx.Node, moving: list[fx.Node]) -> bool:
@@ -151,10 +152,9 @@ def _reads_the_same_place(known: Known, node: fx.Node, moving: list[fx.Node]) ->
         return moving == [node.args[0]]
     if word(node) == "cat":
         return len(node.args) > 1 and node.args[1] in (1, -3) and set(moving) == set(node.all_input_nodes)
-    tags: Sequence[Any] = getattr(node.target, "tags", ())
     constants = [known.graph.constants[n] for n in node.all_input_nodes if n in known.graph.constants]
     alike = all(isinstance(v, Tensor) and all(side == 1 for side in v.shape[-2:]) for v in constants)
-    return alike and (torch.Tag.pointwise in tags or word(node) in _UNTAGGED)
+    return alike and (is_pointwise(node.target) or word(node) in _COPIES)
 
 
 def _slid(known: Known, node: fx.Node, sliding: _Sliding, args: tuple[Any, ...]) -> Step:

@@ -18,6 +18,7 @@ from torch.func import functionalize
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from clearsight.internals.pointwise import is_pointwise
 from clearsight.internals.watch import Watch
 
 
@@ -102,7 +103,7 @@ def _sibling(func: Any) -> Any:
     if bare == name or name.endswith("__"):
         return None
     packet = getattr(torch.ops.aten, bare, None)
-    if packet is None or not any(torch.Tag.pointwise in getattr(packet, o).tags for o in packet.overloads()):
+    if packet is None or not any(is_pointwise(getattr(packet, o)) for o in packet.overloads()):
         return None
     return getattr(Tensor, bare, None) or getattr(torch._C._nn, bare, None)
 

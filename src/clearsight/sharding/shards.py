@@ -14,15 +14,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from clearsight.core.classifier import Classifier
 from clearsight.core.memory import reuse_memory
+from clearsight.core.model import Model
 from clearsight.core.passes import Passes, counted, note_elsewhere
 from clearsight.core.remembered import once, remembering_for, tasks
 from clearsight.errors import Notice, Refused
@@ -132,8 +132,8 @@ def _written(kept: object) -> tuple[Written, ...]:
     """The first thing kept and the rest; a model that is taken not to change is written once."""
     parts = (kept[0], kept[1:]) if isinstance(kept, tuple) else (kept,)
     first = parts[0]
-    if isinstance(first, Classifier):
-        facts = (first.preprocess, first.labels, first.source, first.output, first.scores, first.channels_last)
+    if isinstance(first, Model):
+        facts = (type(first), *(getattr(first, f.name) for f in fields(first) if f.name != "net"))
         return once(first.net, ("written", facts), lambda: _write(first), longest=True), *map(_write, parts[1:])
     return tuple(map(_write, parts))
 
@@ -151,7 +151,7 @@ def _write(part: object) -> Written:
 def _network(kept: object) -> nn.Module | None:
     """The network that the work is about: that of the first thing kept."""
     first = kept[0] if isinstance(kept, tuple) else kept
-    return first.net if isinstance(first, Classifier) else None
+    return first.net if isinstance(first, Model) else None
 
 
 def lost(shard: int) -> Refused:

@@ -29,6 +29,7 @@ from clearsight.explainers.common.rescale import (
     valued,
 )
 from clearsight.internals.graph import Graph, Rule, Values, word
+from clearsight.internals.pointwise import is_pointwise
 from clearsight.internals.relu import RELUS, open_range
 from clearsight.internals.tape import kind_of
 
@@ -111,7 +112,7 @@ def _knows(graph: Graph, node: fx.Node, before: Values, pictures: int) -> None:
             "picture at a time"
         )
     known = name in _RULES or moving <= _LINEAR.get(name, frozenset())
-    if not known and _pointwise(node) and name not in _LINEAR:
+    if not known and is_pointwise(node.target) and name not in _LINEAR:
         known = len(moving) == 1 and moving <= {0, 1}
     if not known or not _all_numbers(before[node]):
         raise _without_a_rule(name)
@@ -145,10 +146,6 @@ def _moving(graph: Graph, node: fx.Node) -> Iterator[int]:
     fx.node.map_arg(node.kwargs, named.append)
     if any(n in graph.moving for n in named):
         yield -1
-
-
-def _pointwise(node: fx.Node) -> bool:
-    return torch.Tag.pointwise in getattr(node.target, "tags", ()) or word(node) in _ALSO_POINTWISE
 
 
 def _over_the_batch(node: fx.Node, before: Values, pictures: int) -> bool:
@@ -409,9 +406,6 @@ _RULES: dict[str, Callable[..., Any]] = {
 
 _BATCH = ("native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm")
 _RULES |= dict.fromkeys(_BATCH, _own_batch_norm)
-
-# functions of each number whose operation does not say so
-_ALSO_POINTWISE = frozenset({"hardswish", "_prelu_kernel", "logit"})
 
 # operations that are linear in the arguments at these positions, where no others depend on the picture
 _LINEAR: dict[str, frozenset[int]] = {
