@@ -93,7 +93,7 @@ CORE = [
     ("internals/layers.py", "align_corners=False", "align_corners=True", "grad-cam or grad_cam"),
     ("internals/layers.py", "return down @ maps @ across.mT", "return down @ maps.mT @ across.mT", "enlarged"),
     ("internals/layers.py", "and maps.dtype == torch.float32", "", "enlarged"),
-    ("internals/layers.py", "total = total.sum() if total.dim()", "total = total.mean() if total.dim()", "saliency or grad_cam"),
+    ("internals/layers.py", "total = total.sum() if total.dim()", "total = total.mean() if total.dim()", "saliency"),
     ("internals/target_layer.py", "if self.run_counts[s.name] > 1:", "if False:", "runs_once or runs_twice"),
     ("internals/target_layer.py", "elif wanted(s) and self.everything_passes(s.name)", "elif wanted(s)", "runs_once"),
     ("internals/target_layer.py", "if s.pools or not s.shape", "if not s.shape", "dropout"),
