@@ -23,6 +23,7 @@ CORE = [
     ("training/continued.py", "first_head=False", "first_head=recipe.first_head", "is_taken_from_it"),
     ("training/continued.py", "label not in labels", "False", "does_not_know"),
     ("training/continued.py", "in _ITS_OWN if name in non_default(recipe)", "in ()", "does_not_go_with_a_run"),
+    ("training/cross_validation.py", "recipe.groups or marks_file", "marks_file", "where_a_later_one"),
     ("training/cross_validation.py", "recipe.from_run is not None", "False", "folds_do_not_go"),
     (
         "training/preparation.py",
