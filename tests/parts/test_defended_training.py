@@ -487,7 +487,7 @@ def test_in_counterexamples_what_lies_outside_is_another_picture_s(seed: int) ->
     assert all(a != b for a, b in zip(kept, outside, strict=True))
 
 
-def test_a_counterexample_needs_something_inside() -> None:
+def test_counterexamples_need_something_inside() -> None:
     """The second picture has an empty mask: in front of the first it would be that picture with another label."""
     step = training_step(linear([[3.0, -2.0], [0.0, 0.0]]))
     x, y = torch.tensor([[[[1.0, 0.0]]], [[[0.0, 1.0]]]]), torch.eye(2)
