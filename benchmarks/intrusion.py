@@ -31,6 +31,7 @@ import clearsight as cs
 from clearsight.core.memory import reuse_memory
 from clearsight.core.statistics import wilson
 from clearsight.internals.scores import scores_of
+from clearsight.models.model_folder import RECIPE
 
 HERE = Path(__file__).parent
 JUDGED, BY_KIND = "judged.json", "by_kind.json"  # in a run's folder
@@ -74,7 +75,7 @@ def trained(requests: Path, recipe: cs.Recipe, run: Path, column: str) -> float:
     took = run.with_suffix(".minutes")
     if not took.exists():
         data = cs.folder(requests, split="all", text_column=column)
-        for epoch in cs.train(data, recipe, run, resume=(run / "state.pt").exists(), save_first=False):
+        for epoch in cs.train(data, recipe, run, resume=(run / RECIPE).exists(), save_first=False):
             print(run.name, epoch.line(), flush=True)
         seconds = json.loads((run / "metrics.json").read_text())["seconds"]  # of a resumed run all of them
         took.write_text(f"{seconds / 60:.2f}")

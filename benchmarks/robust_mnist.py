@@ -8,6 +8,7 @@ over the test set.  On MNIST training against 0.3 at once gets stuck at chance, 
 that a stopped table goes on.  Writes benchmarks/robust_mnist.md.
 
     python benchmarks/robust_mnist.py --data mnist --each 100 --epochs 1 --pictures 50 --strong 10   # a try of minutes
+    python benchmarks/robust_mnist.py --data mnist --others    # the other defences, into benchmarks/robust_others.md
     python benchmarks/robust_mnist.py --data cifar-10-batches-bin --cifar    # the binary version of CIFAR-10, on a GPU
 """
 
@@ -17,7 +18,7 @@ import argparse
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ import clearsight as cs
 from clearsight.core.catalogue import number
 from clearsight.core.memory import reuse_memory
 from clearsight.core.statistics import wilson
+from clearsight.models.model_folder import RECIPE
 from clearsight.training.run_folder import METRICS
 
 HERE = Path(__file__).parent
@@ -107,6 +109,19 @@ MNIST = Setting(
         Row("TRADES, beta 6", {"perturb": "pgd(eps=EPS, steps=7, keep=best)", "defence": "trades(beta=6)"}, ""),
     ),
 )
+_PGD = {"perturb": "pgd(eps=EPS, steps=7, random_start=true)"}
+OTHERS = replace(
+    MNIST,
+    title="the other defences, MNIST, Linf 0.3",
+    rows=(
+        Row("PGD, 7 steps, for comparison", _PGD, ""),
+        Row("MART", {**_PGD, "defence": "mart"}, ""),
+        Row("AWP", {**_PGD, "defence": "awp"}, ""),
+        Row("PGD, weights averaged", {**_PGD, "ema": 0.99}, ""),
+        Row("free, 4 replays", {**_PGD, "defence": "free(replays=4)"}, ""),
+        Row("noise of smoothing, sigma 0.5", {"defence": "gaussian-augmentation(sigma=0.5)"}, ""),
+    ),
+)
 CIFAR = Setting(
     "CIFAR-10, Linf 8/255",
     ("8/255",),
@@ -171,9 +186,9 @@ def trained(setting: Setting, row: Row, pictures: Path, run: Path, epochs: int, 
             if budget != "0":
                 asked |= {k: v.replace("EPS", budget) if k == "perturb" else v for k, v in row.asked.items()}
             if before is not None:
-                asked = {k: v for k, v in asked.items() if k not in ("arch", "size", "grey")}
+                asked = {k: v for k, v in asked.items() if k not in ("arch", "size", "grey", "shares")}
                 asked["from_run"] = str(before)
-            begun = (stage / "state.pt").exists()
+            begun = (stage / RECIPE).exists()
             for epoch in cs.train(pictures, cs.Recipe(**asked), stage, resume=begun, device=device, save_first=False):
                 print(f"{row.name}, budget {budget}:", epoch.line(), flush=True)
             took.write_text(f"{(time.monotonic() - began) / 60:.2f}")
@@ -224,7 +239,7 @@ def table(setting: Setting, lines: list[dict[str, Any]], words: argparse.Namespa
     text = [
         f"# Robust networks: {setting.title}",
         "",
-        f"Made by `python benchmarks/{Path(__file__).name} --data FOLDER{' --cifar' if words.cifar else ''} "
+        f"Made by `python benchmarks/{Path(__file__).name} --data FOLDER{words.more} "
         f"--each {words.each} --epochs {words.epochs} --pictures {words.pictures} --strong {words.strong}` "
         f"on {os.cpu_count()} cores. All are `{setting.recipe['arch']}`, trained for {words.epochs} epochs on "
         f"{words.each} pictures of each class, of which val takes a part. Columns are percent right, with 95 % "
@@ -258,7 +273,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("clearsight-runs/robust"))
-    parser.add_argument("--cifar", action="store_true", help="CIFAR-10 instead of MNIST")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--cifar", action="store_true", help="CIFAR-10 instead of MNIST")
+    which.add_argument("--others", action="store_true", help="the defences that the first table has not")
     parser.add_argument("--each", type=int, default=2000, help="training pictures of each class")
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument(
@@ -267,8 +284,10 @@ def main() -> None:
     parser.add_argument("--strong", type=int, default=100, help="test pictures under auto-attack")
     parser.add_argument("--device", default="auto")
     words = parser.parse_args()
-    setting = CIFAR if words.cifar else MNIST
-    work = words.work / f"{'cifar' if words.cifar else 'mnist'}-{words.each}-{words.epochs}"
+    name = "cifar" if words.cifar else "others" if words.others else "mnist"
+    setting = {"cifar": CIFAR, "others": OTHERS, "mnist": MNIST}[name]
+    words.more = "" if setting is MNIST else f" --{name}"
+    work = words.work / f"{name}-{words.each}-{words.epochs}"
     write = cifar if words.cifar else digits
     all_pictures, some_pictures = write(words.data, work / "test", None), write(words.data, work / "train", words.each)
     lines = []
@@ -277,8 +296,7 @@ def main() -> None:
         minutes, epoch, last = trained(setting, row, some_pictures / "train", run, words.epochs, words.device)
         found = judged(setting, last, all_pictures / "test", words.pictures, words.strong, words.device)
         lines.append({"name": row.name, "published": row.published, "minutes": minutes, "epoch": epoch, "found": found})
-        name = "robust_cifar.md" if words.cifar else "robust_mnist.md"
-        (HERE / name).write_text(table(setting, lines, words))
+        (HERE / f"robust_{name}.md").write_text(table(setting, lines, words))
         print(table(setting, lines, words), flush=True)
 
 

@@ -4,6 +4,7 @@ METHODS = {
     "guides/counterexamples.py": [
         ("order.roll(1)[order.argsort()]", "order"),
         ("inside * x + (1 - inside) * x[other]", "x"),
+        (" * inside.flatten(1).any(1)", ""),
         ("    with statistics_held(step.model.net):\n        return", "    if True:\n        return"),
     ],
 }
@@ -22,6 +23,7 @@ CORE = [
     ("training/continued.py", "first_head=False", "first_head=recipe.first_head", "is_taken_from_it"),
     ("training/continued.py", "label not in labels", "False", "does_not_know"),
     ("training/continued.py", "in _ITS_OWN if name in non_default(recipe)", "in ()", "does_not_go_with_a_run"),
+    ("training/cross_validation.py", "recipe.groups or marks_file", "marks_file", "where_a_later_one"),
     ("training/cross_validation.py", "recipe.from_run is not None", "False", "folds_do_not_go"),
     (
         "training/preparation.py",
@@ -32,6 +34,23 @@ CORE = [
     ("training/preparation.py", "    refuse_other_inputs(run_recipe, pictures.are_texts)\n", "", "that_do_not_exist"),
     ("training/perturb.py", "eps == 0 or", "False or", "that_do_not_exist"),
     ("internals/input_convolution.py", 'not torch.is_autocast_enabled("cpu")', "True", "in_bf16"),
+    ("auditing/mending.py", '", norm=l2" if norm_of(attack) == "l2" else ""', '""', "mended_in_its_budget"),
+    ("auditing/mending.py", '"unbounded" in attack.method.claims or', "False or", "mended_in_its_budget"),
+    (
+        "attacking/report.py",
+        "mend=mending_command(case.commands, request.call, mend) if mend",
+        'mend="" if mend',
+        "report_on_an_attack",
+    ),
+    (
+        "checks/purification.py",
+        "        mend=mend_by_attacks(attack_call, budget),\n",
+        "",
+        "check_of_purification_by_hand",
+    ),
+    ("checks/groups.py", "        mend=mend_by_groups(worst.column),\n", "", "rates_of_compas"),
+    ("checks/gradient_masking.py", "eps={eps}, steps=7", "eps=1, steps=7", "mends_other_faults"),
+    ("checks/certified_robustness.py", "sigma={sigma}", "sigma=1", "mends_other_faults"),
     ("auditing/mending.py", '*columns_of(command), "--from"', '"--from"', "quotes_the_same_training"),
     (
         "comparing/sources.py",
@@ -61,6 +80,8 @@ CORE = [
     ("runner/augment.py", 'and "moves" in call.method.claims', "", "leaves_its_annotation or move_as_their_pictures"),
     ("training/guidance.py", "~_inside(picture)", "_inside(picture)", "a_box_lies"),
     ("training/guidance.py", "if read.left_out:", "if False:", "even_if_others_are_right"),
+    ("training/guidance.py", "if read.cut_off:", "if False:", "that_cannot_guide"),
+    ("training/guidance.py", "_inside(p).any() for p in marked", "True for p in marked", "that_mark_no_pixel"),
     ("training/losses.py", "penalties.masked_fill(~annotated, 0.0)", "penalties", "without_annotation"),
     ("auditing/mending.py", '"--from", str(folder)', '"--weights", str(folder)', "quotes_the_training"),
     ("training/guidance.py", "places if self.inside else 255 - places", "places", "may_look_is_its_marks"),

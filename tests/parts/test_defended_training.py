@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import shlex
 import shutil
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 
 import clearsight as cs
 from clearsight.auditing.commands import Commands
-from clearsight.auditing.mending import mending_command
+from clearsight.auditing.mending import mend_by_attacks, mending_command
 from clearsight.cli.app import app
 from clearsight.core.catalogue import Call, method, parse
 from clearsight.core.preprocess import Preprocess
@@ -328,6 +329,8 @@ def test_annotations_guide_training_and_it_goes_on_bit_for_bit(tmp_path: Path, d
     [
         ("other.png,1,1,5,5", "fit no picture"),
         ("red/0.png,100,100,20,20", "cannot .*outside the picture|cannot .*used"),
+        ("red/0.png,10,10,60,5", r"cannot guide: they go beyond the edge of red/0\.png: mend or remove"),
+        ("red/0.png,-9,2,20,5", r"cannot guide: they go beyond the edge of red/0\.png: mend or remove"),
     ],
 )
 def test_annotations_that_cannot_guide_are_refused(tmp_path: Path, data: Path, rows: str, words: str) -> None:
@@ -335,6 +338,17 @@ def test_annotations_that_cannot_guide_are_refused(tmp_path: Path, data: Path, r
     path.write_text("file,box_x,box_y,box_w,box_h\n" + rows + "\n")
     with pytest.raises(Refused, match=words):
         list(train(data, replace(QUICK, guide=str(path)), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_masks_that_mark_no_pixel_are_refused(tmp_path: Path, data: Path) -> None:
+    for p in data.rglob("*.png"):
+        mask = tmp_path / "masks" / p.relative_to(data)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(p) as photo:
+            Image.new("L", photo.size, 0).save(mask)
+    with pytest.raises(Refused, match="mark nothing in a training picture"):
+        list(train(data, replace(QUICK, guide=str(tmp_path / "masks")), tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -415,6 +429,45 @@ def test_the_annotations_of_the_audit_guide_the_training_that_is_quoted() -> Non
     assert mending_command(Commands("demo", "photos"), parse("accuracy", "checks")) == ""
 
 
+@pytest.mark.parametrize(
+    ("check", "options"),
+    [
+        ("gradient-masking(eps=0.2)", ["--perturb", "pgd(eps=0.2, steps=7, random_start=true)"]),
+        ("certified-robustness(sigma=0.5)", ["--defence", "gaussian-augmentation(sigma=0.5)"]),
+        ("corruptions", ["--augment", "rand-augment"]),
+    ],
+)
+def test_what_mends_other_faults_is_quoted_and_is_a_recipe(before: Path, check: str, options: list[str]) -> None:
+    words = shlex.split(mending_command(Commands(str(before), "photos"), parse(check, "checks")))
+    assert words[-2:] == options
+    validate(Recipe(from_run=str(before), **{options[0][2:]: options[1]}))
+
+
+@pytest.mark.parametrize(
+    ("attack", "mend"),
+    [
+        ("fgsm", "--perturb 'pgd(eps=0.5, steps=7, random_start=true)'"),
+        ("square(queries=30)", "--perturb 'pgd(eps=0.5, steps=7, random_start=true)'"),
+        ("pgd(norm=l2)", "--perturb 'pgd(eps=0.5, steps=7, random_start=true, norm=l2)'"),
+        ("character-substitution", ""),
+        ("spatial", ""),
+    ],
+)
+def test_what_an_attack_breaks_is_mended_in_its_budget(attack: str, mend: str) -> None:
+    assert mend_by_attacks(parse(attack, "attacks"), 0.5) == mend
+    if mend:
+        validate(replace(QUICK, perturb=shlex.split(mend)[1]))
+
+
+def test_a_report_on_an_attack_quotes_what_mends_it(tmp_path: Path, data: Path, before: Path) -> None:
+    words = ["attack", str(before), str(data), "--split", "all", "-a", "fgsm", "--eps", "0.5", "--floor", "0.99"]
+    assert CliRunner().invoke(app, [*words, "--quiet", "-o", str(tmp_path / "a")]).exit_code == 0
+    (found,) = json.loads((tmp_path / "a" / "report.json").read_text())["findings"]
+    assert found["verdict"] == "fail"
+    wanted = f"clearsight train {data} --from {before} --perturb 'pgd(eps=0.5, steps=7, random_start=true)'"
+    assert found["mend"] == wanted
+
+
 @method(paper="arXiv:1703.03717")
 def everywhere(step: TrainingStep, x: Tensor, y: Tensor, inside: Tensor) -> Tensor:
     return 1 + (1 - inside).flatten(1).sum(1)
@@ -446,6 +499,15 @@ def test_in_counterexamples_what_lies_outside_is_another_picture_s(seed: int) ->
     assert kept == list(range(n))
     assert sorted(outside) == kept
     assert all(a != b for a, b in zip(kept, outside, strict=True))
+
+
+def test_counterexamples_need_something_inside() -> None:
+    """The second picture has an empty mask: in front of the first it would be that picture with another label."""
+    step = training_step(linear([[3.0, -2.0], [0.0, 0.0]]))
+    x, y = torch.tensor([[[[1.0, 0.0]]], [[[0.0, 1.0]]]]), torch.eye(2)
+    inside = torch.tensor([[[[1.0, 0.0]]], [[[0.0, 0.0]]]])
+    found = parse("counterexamples", "guides").method(step, x, y, inside)
+    assert found.tolist() == pytest.approx([math.log1p(math.exp(-1.0)), 0.0])  # (1, 1) in class 0
 
 
 # Texts ----------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from clearsight.errors import Refused
 from clearsight.training import loop
 from clearsight.training.checkpoints import load_state
 from clearsight.training.continued import origin
+from clearsight.training.cross_validation import cross_validate
 from clearsight.training.fine_tuning import build_for_training
 from clearsight.training.history import Epoch, is_best
 from clearsight.training.loop import train
@@ -156,6 +157,15 @@ def test_groups_alone_choose_the_epoch_and_are_reported(tmp_path: Path, data: Pa
     assert epoch.worst_n == 4
     assert f"of 4 in ({epoch.worst_group})" in epoch.line()
     assert how_trained(tmp_path / "run").tables[0].caption == "Right in each group of test, the worst first"
+
+
+def test_no_fold_is_trained_where_a_later_one_has_no_member_of_a_group(tmp_path: Path) -> None:
+    """The second of these folds leaves none of the rare green pictures for val."""
+    pictures = opened(ground(tmp_path / "data", {"one": (10, 10), "other": (10, 4)}))
+    recipe = replace(PLAIN, epochs=1, groups="place", seed=2)
+    with pytest.raises(Refused, match=r"1 group with no picture in val: \(green, place lit\)"):
+        list(cross_validate(pictures, recipe, 2, tmp_path / "folds"))
+    assert not (tmp_path / "folds").exists()
 
 
 def test_a_report_on_groups_quotes_the_training_that_mends_them() -> None:

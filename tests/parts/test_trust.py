@@ -75,7 +75,7 @@ def test_the_published_rates_of_compas(tmp_path: Path) -> None:
                 pictures.append(
                     Picture(tmp_path / f"{flagged}.png", name, ("high" if again else "low",), None, {"race": race})
                 )
-    model = Classifier(Bright(), Preprocess((2, 2), (0.0,), (1.0,)), ("low", "high"), "bright")
+    model = Classifier(Bright(), Preprocess((2, 2), (0.0,), (1.0,)), ("low", "high"), "demo")
     f = found(Case(model, Pictures(tmp_path, tuple(pictures)), method="saliency"), "groups")
     rates = {(r["rate"], r["group"]): r["share"] for r in rows(f, "Rates")}
     published = {
@@ -85,6 +85,7 @@ def test_the_published_rates_of_compas(tmp_path: Path) -> None:
     for key, value in published.items():
         assert 100 * float(rates[key]) == pytest.approx(value, abs=0.06), key  # type: ignore[arg-type]
     assert f.verdict == "fail"
+    assert f.mend == "clearsight train DATA --arch demo --groups race --rebalance group-dro"
     assert f.value == pytest.approx(805 / 1795 - 349 / 1488)
     assert "False high in race black" in f.headline
     assert f.interval == apart((805, 1795), (349, 1488))

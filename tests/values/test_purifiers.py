@@ -7,6 +7,7 @@ import dataclasses
 import io
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -263,8 +264,11 @@ def check(folder: Path, more: str = "") -> str:
 
 def test_check_of_purification_by_hand(tmp_path: Path) -> None:
     """Of two dark pictures the attack falls short behind the purifier, until it knows of it."""
-    f = found(flat_case(tmp_path), check(tmp_path))
+    case = flat_case(tmp_path)
+    case.commands = replace(case.commands, model="demo")
+    f = found(case, check(tmp_path))
     assert (f.value, f.n, f.verdict) == (0.5, 4, "fail")
+    assert f.mend.endswith("--arch demo --perturb 'pgd(eps=0.15, steps=7, random_start=true)'")
     assert f.interval == pytest.approx(wilson(2, 4))
     assert "75.0 % of the answers stay right under pgd at 0.15 that does not know the purifier" in f.headline
     assert "25.0 % under the same attack through it: 2 of 4 answers are undone, 50.0 %" in f.headline

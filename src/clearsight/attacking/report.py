@@ -18,6 +18,7 @@ from clearsight.auditing.assemble import make
 from clearsight.auditing.case import Case, is_black_box
 from clearsight.auditing.evidence import bounds, share, shown, span, table
 from clearsight.auditing.goals import acceptable, goal_of
+from clearsight.auditing.mending import mend_by_attacks, mending_command
 from clearsight.core.access import classes_told
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
@@ -187,13 +188,16 @@ def attack_pictures(
         access=request.access, digits=request.digits, folder=folder,
     )  # fmt: skip
     _write_patch(case, request, sweep, folder)
+    finding = _finding(case, request, sweep, len(rows), floor, command)
+    mend = mend_by_attacks(request.call, request.eps) if finding.verdict == "fail" else ""
     finding = replace(
-        _finding(case, request, sweep, len(rows), floor, command),
+        finding,
         check=str(request.call),
         summary=request.call.method.summary,
         paper=request.call.method.paper,
         seconds=round(time.monotonic() - began, 3),
         command=command,
+        mend=mending_command(case.commands, request.call, mend) if mend else "",
     )
     whole = make(case, [finding], seconds=time.monotonic() - began, command=command)
     return AttackReport(whole.facts, whole.findings)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clearsight.auditing.commands import Commands, columns_of
 from clearsight.core.catalogue import Call, write_value
+from clearsight.core.norms import norm_of
 from clearsight.models.model_folder import RECIPE
 from clearsight.models.model_words import LIBRARIES, is_run
 
@@ -41,6 +42,28 @@ def mending_command(commands: Commands, call: Call, found: str = "") -> str:
 def mend_by_marks(are_texts: bool) -> str:
     """How a check that fails for its reasons is mended on texts: by their own marks; on pictures as the check says."""
     return "--guide marks" if are_texts else ""
+
+
+def mend_by_groups(column: str) -> str:
+    """How a model that is worse for groups of this column is mended: by the worst of them.
+
+    >>> mend_by_groups("ward {2}")
+    "--groups 'ward {{2}}' --rebalance group-dro"
+    """
+    return f"--groups {shlex.quote(column.replace('{', '{{').replace('}', '}}'))} --rebalance group-dro"
+
+
+def mend_by_attacks(attack: Call, eps: float) -> str:
+    """How a model that this attack fools within eps is mended: by pgd in the same budget; "" where it keeps none.
+
+    >>> from clearsight.core.catalogue import parse
+    >>> mend_by_attacks(parse("fgsm", "attacks"), 8 / 255)
+    "--perturb 'pgd(eps=8/255, steps=7, random_start=true)'"
+    """
+    if "unbounded" in attack.method.claims or norm_of(attack) == "characters":
+        return ""
+    norm = ", norm=l2" if norm_of(attack) == "l2" else ""
+    return f"--perturb 'pgd(eps={write_value(eps)}, steps=7, random_start=true{norm})'"
 
 
 def _from_run(folder: Path) -> list[str]:

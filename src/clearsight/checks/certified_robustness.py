@@ -56,6 +56,7 @@ def _validate(case: Case, *, sigma: float, n0: int, n: int, alpha: float, floor:
     order=8,
     validate=_validate,
     advice="train the network under noise of the same sigma before it is smoothed",
+    mend="--defence 'gaussian-augmentation(sigma={sigma})'",
 )
 def certified_robustness(
     case: Case,

@@ -41,6 +41,7 @@ def _validate(case: Case, *, eps: float, steps: int, queries: int, noise: int, o
     order=7,
     validate=_validate,
     advice="report no accuracy under PGD alone, and try what its failed points name",
+    mend="--perturb 'pgd(eps={eps}, steps=7, random_start=true)'",
 )
 def gradient_masking(
     case: Case,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, points, share, table, unlabelled
+from clearsight.auditing.mending import mend_by_groups
 from clearsight.core.catalogue import method
 from clearsight.core.label_names import first_name
 from clearsight.core.statistics import Interval, Judgement, apart, wilson
@@ -119,6 +120,7 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
         tables=table(
             "Rates of each group, the largest gap first", [_rate_row(r) for r in sorted(rates, key=lambda r: -r.gap)]
         ),
+        mend=mend_by_groups(worst.column),
     )
 
 

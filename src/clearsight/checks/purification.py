@@ -11,6 +11,7 @@ from torch import Tensor
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, note_on_budget, note_on_sample, share, shown, span, table
 from clearsight.auditing.goals import acceptable
+from clearsight.auditing.mending import mend_by_attacks
 from clearsight.core.catalogue import Call, method, parse, split_calls
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import word
@@ -158,6 +159,7 @@ def purification(
         tables=_tables(trials, attack_call, n),
         figures=(_figure(trials, n),),
         evidence=_evidence(case, trials, attack_call, budget),
+        mend=mend_by_attacks(attack_call, budget),
     )
 
 

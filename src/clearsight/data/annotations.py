@@ -50,8 +50,9 @@ class Annotations:
     A picture without an annotation is missing in regions; () means that it is annotated and shows no object.
 
     regions: name of the picture -> its objects.  form: "COCO", "Pascal VOC", "YOLO", "CSV", "masks", ...  unmatched:
-    names in the annotation that no picture has.  left_out: what is in no region, and why.  notes: what was assumed, cut
-    off, left out or unmatched, in sentences that name the first ones.
+    names in the annotation that no picture has.  left_out: what is in no region, and why.  cut_off: the pictures beyond
+    whose edge a region goes on.  notes: what was assumed, cut off, left out or unmatched, in sentences that name the
+    first ones.
     """
 
     regions: dict[str, tuple[Region, ...]]
@@ -59,6 +60,7 @@ class Annotations:
     unmatched: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    cut_off: tuple[str, ...] = ()
 
 
 def read_boxes(
@@ -122,7 +124,7 @@ def read_boxes(
         *([f"{len(left_out)} {form} regions left out: {named(left_out)}"] if left_out else []),
         *([f"{len(unmatched)} {form} annotations fit no picture: {named(unmatched)}"] if unmatched else []),
     ]
-    return Annotations(regions, form, tuple(unmatched), tuple(notes), tuple(left_out))
+    return Annotations(regions, form, tuple(unmatched), tuple(notes), tuple(left_out), tuple(clipped))
 
 
 def _told(one: str, other: str) -> str:

@@ -19,7 +19,8 @@ def counterexamples(step: TrainingStep, x: Tensor, y: Tensor, inside: Tensor, *,
     the label for the picture inside and another picture of the batch outside.  A batch of one is its own other picture.
 
     It changes behaviour, not gradients: a network cannot pass it by hiding what it looks at from an explainer.  It
-    costs a pass more; running averages see the pictures alone.
+    costs a pass more; running averages see the pictures alone.  A picture that has nothing inside, because its mask is
+    empty or was cropped away, adds nothing: the other picture alone has another label.
 
     Args:
         weight: factor of the loss, from 0.
@@ -45,4 +46,4 @@ def counterexamples(step: TrainingStep, x: Tensor, y: Tensor, inside: Tensor, *,
     other = order.roll(1)[order.argsort()]  # the next one in a random order, so never the picture itself
     mixed = inside * x + (1 - inside) * x[other]
     with statistics_held(step.model.net):
-        return weight * step.cross_entropy(step.model(mixed), y)
+        return weight * step.cross_entropy(step.model(mixed), y) * inside.flatten(1).any(1)

@@ -19,9 +19,11 @@ from clearsight.data.splits import folds
 from clearsight.errors import Refused
 from clearsight.models.model_folder import RECIPE
 from clearsight.training.history import Epoch
-from clearsight.training.recipe import Recipe, as_begun
+from clearsight.training.preparation import check_division
+from clearsight.training.recipe import Recipe, as_begun, marks_file
 from clearsight.training.run_record import training_command
 from clearsight.training.several_runs import TrainingJob, accuracies, each, run_jobs
+from clearsight.training.validate_recipe import validate
 
 FOLDS = "folds.json"
 
@@ -43,8 +45,9 @@ def cross_validate(
     val, which chooses the epoch.  Pictures in a test split of the data are left out.  The same call goes on where a
     stopped one ended.
 
-    Refused: data without labels, a k for which the rarest class is too rare, and a recipe that continues from a run,
-    which has divided the pictures already and has seen some of every fold.
+    Refused: data without labels, a k for which the rarest class is too rare, folds of which one leaves a group without
+    members or train without annotations, and a recipe that continues from a run, which has divided the pictures already
+    and has seen some of every fold.
     """
     if recipe.from_run is not None:
         raise Refused(
@@ -68,6 +71,10 @@ def cross_validate(
         note = f"{name}: its test pictures train the models of the other folds"
         return TrainingJob(name, replace(data, pictures=tuple(pictures), notes=(*data.notes, note)), recipe)
 
+    if recipe.groups or marks_file(recipe) is not None:
+        validate(recipe, device)
+        for number in range(k):  # so that none is refused after others were written
+            check_division(job(number).data, labelled_alike, recipe)
     yield from run_jobs(
         map(job, range(k)),
         folder,

@@ -32,7 +32,7 @@ def annotated(data: TrainingData, path: str | Path) -> TrainingData:
 
     Of texts these are the marks of their own table, which the word "marks" stands for.
 
-    Refused: annotations of which none fits a training picture, and regions that lie beyond their picture.
+    Refused: annotations of which none marks a pixel of a training picture, and regions that go beyond their picture.
     """
     if data.data.are_texts:
         return _marked(data, str(path))
@@ -40,15 +40,22 @@ def annotated(data: TrainingData, path: str | Path) -> TrainingData:
     read = read_boxes(path, files)
     if read.left_out:
         raise Refused(f"{read.form} annotations at {path} cannot guide: {named(read.left_out)}", "mend or remove them")
+    if read.cut_off:
+        raise Refused(
+            f"{read.form} annotations at {path} cannot guide: they go beyond the edge of {named(read.cut_off)}",
+            "mend or remove them",
+        )
     pictures = tuple(replace(p, regions=read.regions.get(p.name)) for p in data.pictures)
-    n = sum(bool(pictures[i].regions) for i in data.rows("train"))
-    if not n:
+    marked = [p for p in (pictures[i] for i in data.rows("train")) if p.regions]
+    if not any(_inside(p).any() for p in marked):
         raise Refused(
             f"{read.form} annotations at {path} mark nothing in a training picture",
             f"they are of {named(list(read.regions)) or 'none'}; the training pictures are "
             f"{named([pictures[i].name for i in data.rows('train')])}",
         )
-    note = f"{read.form} annotations of {n} of {counted(len(data.rows('train')), 'training picture')} can guide"
+    note = (
+        f"{read.form} annotations of {len(marked)} of {counted(len(data.rows('train')), 'training picture')} can guide"
+    )
     return replace(data, pictures=pictures, notes=(*data.notes, note, *read.notes))
 
 

@@ -17,7 +17,7 @@ from clearsight.training.fine_tuning import TrainableNetwork, build_for_training
 from clearsight.training.grouping import group_pictures
 from clearsight.training.guidance import annotated
 from clearsight.training.perturb import refuse_other_inputs
-from clearsight.training.rebalance import inherited_by, stage
+from clearsight.training.rebalance import check_groups, inherited_by, stage
 from clearsight.training.recipe import Recipe, marks_file, read_recipe
 from clearsight.training.recipe_fields import non_default
 from clearsight.training.run_folder import same_data, same_recipe
@@ -51,6 +51,11 @@ def prepare_data(
     seen = data.seen if pictures.are_texts else [data.seen[i] for i in data.rows("train")]  # all texts must fit
     settled, why = resolve_auto(started, seen, data.counts("train"))
     return data, settled, [*notes, *chosen, *why]
+
+
+def check_division(pictures: Pictures, alike: Likeness, recipe: Recipe) -> None:
+    """Refuse pictures so divided that no annotation is of train, or that a group that is needed has no member."""
+    check_groups(_divide(pictures, alike, recipe), recipe)
 
 
 def _divide(pictures: Pictures, alike: Likeness, recipe: Recipe) -> TrainingData:

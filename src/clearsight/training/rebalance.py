@@ -125,6 +125,17 @@ def _begun_as(recipe: Recipe, source: Origin) -> Recipe:
     )
 
 
+def check_groups(data: TrainingData, recipe: Recipe) -> None:
+    """Refuse groups without members in the parts where the recipe needs them."""
+    if data.grouping is None:
+        return
+    call, when = rebalancing(recipe), stage(recipe)
+    part = str(_option(call, "on", "val")) if when == "features" else "train"
+    for needed in sorted({"val", part} if when in ("step", "features") else {"val"}):
+        fewest = 2 if when == "features" and needed == part else 1
+        check_members(data.grouping, data.pictures, data.rows(needed), needed, fewest)
+
+
 def rebalanced(
     data: TrainingData, recipe: Recipe, start: TrainableNetwork, device: str, tell: Progress
 ) -> TrainingData:
@@ -133,12 +144,8 @@ def rebalanced(
     Refused: groups without members where they are needed, a run without errors to learn from, and a network without a
     last layer that can be fitted.
     """
+    check_groups(data, recipe)
     call, when = rebalancing(recipe), stage(recipe)
-    if data.grouping is not None:
-        part = str(_option(call, "on", "val")) if when == "features" else "train"
-        for needed in sorted({"val", part} if when in ("step", "features") else {"val"}):
-            fewest = 2 if when == "features" and needed == part else 1
-            check_members(data.grouping, data.pictures, data.rows(needed), needed, fewest)
     if call is None:
         return data
     if when == "features" and linear_head(unchanged(start, data), start.head) is None:
