@@ -27,6 +27,7 @@ def on_files(files: Files, config: Any) -> Files:
         "training-table.md": _together("training.md", "first_model.md", "detector_step.md"),
         "repair-tables.md": _together(
             "robust_mnist.md",
+            "robust_others.md",
             "right_reasons.md",
             "waterbirds.md",
             "intrusion.md",
