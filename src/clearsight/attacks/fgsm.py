@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clearsight.core.catalogue import method
 from clearsight.core.model import Model
-from clearsight.core.norms import Norm, project, steepest, within
+from clearsight.core.norms import Norm, project, step_down, within
 from clearsight.core.targets import Goal
 from clearsight.internals.layers import gradients
 
@@ -54,5 +54,5 @@ def fgsm(
     with torch.enable_grad():
         loss = goal.loss(model(z))
     (g,) = gradients(loss, z)
-    moved = start - size * steepest(g, norm)
+    moved = step_down(start, g, size, norm)
     return moved.clamp(0, 1) if size == eps and not random_start else project(moved, x, eps, norm)
