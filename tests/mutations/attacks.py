@@ -3,16 +3,16 @@
 # file below src/clearsight -> [(old text, new text)]; the tests that name the method are run
 METHODS = {
     "attacks/fgsm.py": [
-        ("alpha=size", "alpha=-size"),
-        ("steepest(g, norm)", "g"),
-        ("alpha=size", "alpha=1.1 * size"),
-        ("steepest(g, norm)", 'steepest(g, "linf")'),
+        ("step_down(start, g, size, norm)", "step_down(start, g, -size, norm)"),
+        ("step_down(start, g, size, norm)", "start - size * g"),
+        ("step_down(start, g, size, norm)", "step_down(start, g, 1.1 * size, norm)"),
+        ("step_down(start, g, size, norm)", 'step_down(start, g, size, "linf")'),
         ("moved.clamp_(0, 1)", "moved"),
         ("within(x, eps, norm) if random_start", "x if random_start"),
         ("1.25 * eps if random_start", "eps if random_start"),
     ],
     "attacks/pgd.py": [
-        ("x_adv.detach() - size * steepest", "x_adv.detach() + size * steepest"),
+        ("step_down(x_adv.detach(), g, size, norm)", "step_down(x_adv.detach(), g, -size, norm)"),
         ("2.5 * eps", "0.5 * eps"),
         ("restart or random_start", "restart"),
         ("within(clean, eps, norm, rows)", "clean"),
@@ -26,7 +26,7 @@ METHODS = {
         ("clean[left], aim[left.cpu()]", "clean[left], aim[: int(left.sum())]"),
         ("range(restarts)", "range(1)"),
         ("rows = (~best.met).nonzero()[:, 0] if early_stop else torch", "rows = torch"),
-        ("steepest(g, norm)", 'steepest(g, "linf")'),
+        ("step_down(x_adv.detach(), g, size, norm)", 'step_down(x_adv.detach(), g, size, "linf")'),
     ],
 }
 
@@ -34,6 +34,16 @@ METHODS = {
 CORE = [
     ("core/best_so_far.py", "less = loss < self.loss[rows]", "less = loss < torch.inf", "pgd"),
     ("core/best_so_far.py", "((met == known) & less)", "less", "pgd"),
+    ("core/best_so_far.py", "self._best = self.clean.clone()", "self._best = self.clean", "what_is_best"),
+    (
+        "core/best_so_far.py",
+        " and torch.equal(improved, torch.arange(len(k), device=k.device))",
+        "",
+        "what_is_best",
+    ),
+    ("core/norms.py", "    if same(raw, projected):\n", "    if True:\n", "overstep"),
+    ("core/norms.py", "steepest(g, norm), alpha=-size)", "g, alpha=-size)", "step_down"),
+    ("core/norms.py", "x.shape[1:].numel()", "x[0].numel()", "nobody_is_left"),
     ("core/norms.py", "rng.uniform(x, rows)\n", "0.5\n", "pgd"),
     ("core/norms.py", "rng.uniform(x, rows)\n", "torch.rand_like(x)\n", "pgd"),
     ("core/norms.py", "(x - eps).clamp(min=0)", "(x - eps)", "pgd"),

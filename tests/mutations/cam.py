@@ -43,8 +43,8 @@ METHODS = {
     "explainers/eigen_cam.py": [
         ("a = a - a.mean(2, keepdim=True)", "a = a + 0"),
         ("vectors[..., -1]", "vectors[..., 0]"),
-        ("(shares > 1 - REST).all()", "(shares > 1 - REST).any()"),
-        ("shares > 1 - REST", "shares > 0.5"),
+        ("shares.amin()", "shares.amax()"),
+        ("float(shares.amin()) > 1 - REST", "float(shares.amin()) > 0.5"),
         ("diagonal(dim1=1, dim2=2).argmax(1)", "diagonal(dim1=1, dim2=2).argmin(1)"),
         (".clamp(min=0).sqrt())[..., 0]", ".clamp(min=0))[..., 0]"),
         ("torch.where(sign < 0, -component, component)", "component"),

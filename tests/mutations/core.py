@@ -156,7 +156,7 @@ CORE = [
         )
     ),
     ("core/small_tensors.py", "known.lie == lie", "True", "test_weight_digest"),
-    ("core/small_tensors.py", " and all(how[3] for how in lie)", "", "as_before_where_they_lie"),
+    ("core/small_tensors.py", " and all(lie[3])", "", "as_before_where_they_lie"),
     ("core/guard.py", "if ORIGINAL not in held.names:", "if True:", "unwrapped"),
     ("core/settled.py", "now.found.setdefault(key, found)", "now.found[key] = found", "told_of_a_settled"),
     ("core/model.py", "if known is None or known[0] != digest:", "if known is None:", "test_weight_digest"),
@@ -217,7 +217,7 @@ CORE = [
     ("core/guard.py", "p.requires_grad_(flag)", "pass", "left_alone"),
     ("core/guard.py", "            failed.append(error)\n", "            break\n", "whatever_step_back"),
     ("core/guard.py", "        if not all(same):\n", "        if False:\n", "data_that_was_exchanged"),
-    ("core/guard.py", "if wrapped or m._compiled", "if m._compiled", "compiled_part"),
+    ("core/guard.py", "if wrapped or any(", "if any(", "compiled_part"),
     ("core/guard.py", "            p.grad = grad\n", "            pass\n", "whatever_step_back"),
     (
         "core/guard.py",
@@ -233,11 +233,16 @@ CORE = [
     *(
         ("core/contents.py", old, new, "test_contents")
         for old, new in (
-            (" and [*map(id, now.values)] == known.ids", ""),
+            (" and _ids(now.values) == known.ids", ""),
             ("            if now.sizes == known.sizes", "            if False"),
             ("[*map(weakref.ref, modules)]", "[lambda m=m: m for m in modules]"),
             ("name_of.setdefault(i, name)", "name_of[i] = name"),
             ("return while_settled(net, CONTENTS, lambda: contents(net))", "return contents(net)"),
+            ("return [*map(_MODE, self.attributes)]", "return [(lambda m=m: m.training)() for m in self.modules]"),
+            ("            same_sizes &= not any(", "            any("),
+            ("names == self.names and all(map(is_, values, self.values))", "names == self.names"),
+            ("return same_sizes and names == self.names and", "return same_sizes and"),
+            ("[*map(len, self.full)] == [*filter(None, self.sizes)]", "True"),
         )
     ),
     ("core/preprocess.py", "return x.clone()", "return x", "tensor_of_their_own"),
@@ -327,6 +332,8 @@ CORE = [
         "top_class",
     ),
     ("core/first_pass.py", "new = sure & ~", "new = ~", "top_class"),
+    ("core/first_pass.py", "logits.clone(), True", "logits, True", "top_class"),
+    ("core/first_pass.py", "if all_at_once and (sure is None or bool(sure.all())):", "if all_at_once:", "top_class"),
     ("core/first_pass.py", "return torch.equal(*wide)", "return True", "top_class"),
     ("core/first_pass.py", "if bool(new.all()):", "if True:", "top_class"),
     ("core/first_pass.py", "self.known[rows] = True", "pass", "top_class"),

@@ -41,7 +41,7 @@ CORE = [
         "goes_round",
     ),
     ("explainers/common/own_rectifiers.py", "len(rectifiers) != relus or ", "", "says_nothing_on_noise"),
-    ("explainers/common/own_rectifiers.py", "any(map(_may_hide, ", "any(map(lambda _: False, ", "by_hand_in_one_pass"),
+    ("explainers/common/own_rectifiers.py", "any(_may_hide(*n) for", "any(() for", "by_hand_in_one_pass"),
     (
         "explainers/common/own_rectifiers.py",
         "(_SAME * other.norm())",

@@ -1,8 +1,12 @@
 """What modules hold is known again without being worked out, every change is seen, and no part lives longer for it."""
 
 import gc
+import sys
 import weakref
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 
 import pytest
 import torch
@@ -14,6 +18,7 @@ from clearsight.core.contents import contents, settled_contents
 from clearsight.core.guard import guarded
 from clearsight.core.module_names import modules_of
 from clearsight.core.settled import settled
+from clearsight.core.weight_digest import weight_digest
 
 
 def network() -> nn.Sequential:
@@ -53,6 +58,23 @@ def another_dictionary(net: nn.Sequential) -> None:
     net[3].__dict__["_parameters"] = {"weight": nn.Parameter(torch.zeros(2, 4))}
 
 
+def renamed(net: nn.Sequential) -> None:
+    own = net[3]._parameters
+    net[3].__dict__["_parameters"] = {"weight": own["weight"], "offset": own["bias"]}
+
+
+def renamed_there(net: nn.Sequential) -> None:
+    own = net[3]._parameters
+    own["offset"] = own.pop("bias")
+
+
+def moved(net: nn.Sequential) -> None:
+    """The last of one dictionary is the first of the next: the same names and values, one after the other."""
+    own = dict(net[3]._parameters)
+    net[3]._parameters.clear()
+    net[3]._parameters.update(shared=net[0]._parameters.pop("shared"), **own)
+
+
 CHANGES: dict[str, Callable[[nn.Sequential], object]] = {
     "a module exchanged": exchanged,
     "a module taken away": lambda net: net[0]._modules.pop("again"),
@@ -63,6 +85,9 @@ CHANGES: dict[str, Callable[[nn.Sequential], object]] = {
     "a parameter taken away": lambda net: setattr(net[3], "bias", None),
     "a buffer where there was none": lambda net: setattr(net[0], "nothing", torch.zeros(1)),
     "another dictionary": another_dictionary,
+    "a parameter renamed": renamed,
+    "a parameter renamed in its dictionary": renamed_there,
+    "a parameter moved on": moved,
 }
 
 
@@ -75,6 +100,53 @@ def test_contents_are_those_of_now(name: str) -> None:
     CHANGES[name](net)
     assert (contents(net).structure.key != before.key) == (name != "a module exchanged")
     alike(net)
+
+
+@pytest.mark.parametrize("name", [n for n in CHANGES if CHANGES[n] not in (another_dictionary, renamed)])
+def test_what_is_changed_in_a_dictionary_is_put_back(name: str) -> None:
+    net = network()
+    before = contents(net)
+    with guarded(net):
+        CHANGES[name](net)
+        assert not before.is_unchanged
+    assert before.is_unchanged
+    assert contents(net).structure is before.structure
+
+
+def steps(net: nn.Module) -> Counter[str]:
+    """How many functions of Python are called to guard a network and to tell its weights a second time, by file."""
+    found: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        file = Path(frame.f_code.co_filename)
+        if event == "call" and file.parts[-3:-1] == ("clearsight", "core"):
+            found[file.name] += 1
+
+    def work() -> None:
+        with settled(net), guarded(net):
+            weight_digest(net)
+
+    work()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def test_the_guard_takes_as_many_steps_in_python_whatever_the_number_of_modules() -> None:
+    """Each function of Python for each module would cost more than the pass of a small network."""
+    block = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU()
+    few, many = (nn.Sequential(*(nn.Sequential(*block) for _ in range(n))) for n in (2, 2))
+    for i in range(20):
+        many.append(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU()))
+        many[-1].register_buffer(f"own_{i}", torch.zeros(2))
+    few[0].register_buffer("own", torch.zeros(2))
+    for net in (few, many):
+        net.eval().requires_grad_(False)
+    assert {"guard.py", "contents.py", "weight_digest.py", "small_tensors.py"} <= steps(few).keys()
+    assert steps(many) == steps(few)
 
 
 def test_a_call_works_out_nothing_again_and_looks_at_a_network_once(monkeypatch: pytest.MonkeyPatch) -> None:

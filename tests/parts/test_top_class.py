@@ -41,6 +41,23 @@ class Counting(nn.Module):
         return out * torch.nan if self.poison and len(x) > 3 else out
 
 
+def test_logits_in_doubt_are_not_taken_for_known() -> None:
+    x, logits = torch.rand(2, 3, 8, 8), torch.rand(2, 4)
+    net = nn.Identity()
+    with awaiting(net, x) as first:
+        note(net, x.clone(), logits, torch.tensor([True, False]))
+        assert (first.logits, first.complete, first.known.tolist()) == (None, False, [True, False])
+        note(net, x.clone(), logits)
+        assert first.logits is not None
+        assert torch.equal(first.logits, logits)
+    with awaiting(net, x) as first:  # all of them at once are kept as they were then
+        note(net, x.clone(), logits)
+        wanted = logits.clone()
+        logits.zero_()
+        assert first.complete
+        assert torch.equal(first.logits, wanted)
+
+
 @pytest.fixture
 def counting() -> cs.Classifier:
     torch.manual_seed(0)

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from clearsight.attacks.common.small_steps import even
 from clearsight.core import rng
+from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import perturbation_norm, project, within
+from clearsight.core.norms import overstep, perturbation_norm, project, steepest, step_down, within
 from clearsight.core.preprocess import Preprocess, normalised
 from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import Refused
@@ -147,6 +148,40 @@ def test_where_pgd_starts_is_inside(boxed, norm):
     assert (z <= 1).all()
     assert (perturbation_norm(z - x, norm) <= 0.3 + 1e-6).all()
     assert (perturbation_norm(z - x, norm) > 0.1).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_step_down_is_the_picture_less_the_step_to_the_bit(pictures, norm):
+    g = torch.randn(pictures.shape, generator=seeded(2)) * (pictures > 0.2)
+    assert torch.equal(step_down(pictures, g, 1 / 3, norm), pictures - 1 / 3 * steepest(g, norm))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_overstep_is_nothing_only_where_nothing_was_put_back(pictures, norm):
+    within_it = project(pictures + 0.01, pictures, 0.02, norm)
+    assert overstep(within_it, within_it.clone(), norm) == 0
+    out = within_it.clone()
+    out[3, 1, 2, 5] += 2**-10
+    assert overstep(out, within_it, norm) == pytest.approx(2**-10, rel=1e-3)
+
+
+def test_pgd_in_l2_ends_where_nobody_is_left_for_another_run(two):
+    model, x, y = two
+    assert attack(model, x, y, "pgd(norm=l2, restarts=2, steps=1)", eps=100.0).fooled.all()
+
+
+def test_what_is_best_lies_in_memory_of_its_own(pictures):
+    before, n = pictures.clone(), len(pictures)
+    best = BestSoFar(pictures)
+    best.x.zero_()
+    assert torch.equal(pictures, before)
+    for rows in (torch.arange(n), torch.arange(n).flip(0)):  # all of them, in their order and in another one
+        best, z = BestSoFar(pictures), torch.rand(pictures.shape, generator=seeded(3))
+        best.see(rows, z, torch.zeros(n), torch.ones(n, dtype=torch.bool))
+        assert torch.equal(best.x[rows], z)
+        best.x.zero_()
+        assert bool(z.any())
+        assert torch.equal(pictures, before)
 
 
 @pytest.mark.parametrize("goal", ["misclassify", "become"])

@@ -1,5 +1,6 @@
 """What Ablation-CAM takes of a network without one channel of a layer: as by whole passes, by few products."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,7 +12,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.internals import forward_without_channel
-from clearsight.internals.forward_from_layer import Recorded, forward_from, forward_whole
+from clearsight.internals.forward_from_layer import Recorded, forward_from, forward_whole, logits_of
 from clearsight.internals.forward_without_channel import without_channels
 from clearsight.runner.run import explain
 
@@ -104,8 +105,9 @@ def test_ablation_cam_without_a_channel_is_the_network_without_it(name, few, pic
     with model.undisturbed(), torch.no_grad():
         a, rest = forward_from(model, pictures, "1")
         whole = forward_whole(model, pictures, "1")
+        assert isinstance(rest, Recorded)
         with FlopCounterMode(display=False) as counter:
-            found = [*without_channels(rest, a)]
+            found = [*without_channels(replace(rest, unchanged=None), a)]
         rows, k, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
         without = a[rows]
         without[torch.arange(len(rows)), k] = 0
@@ -117,9 +119,24 @@ def test_ablation_cam_without_a_channel_is_the_network_without_it(name, few, pic
         for row, c in left_out:
             same = a[[row]].index_fill(1, torch.tensor([c]), 0.0)
             torch.testing.assert_close(rest(torch.tensor([row]), same), rest(torch.tensor([row]), a[[row]]))
-    assert isinstance(rest, Recorded)
     assert (2 in k) is (by_channel == 0)  # the channel that is 0 costs nothing more, or is left out
     assert counter.get_total_flops() == 2 * (PICTURES * once + len(rows) * by_channel)
+
+
+def test_the_logits_of_what_the_layer_gave_are_worked_out_once(pictures):
+    model = made(HEADS["pooled"][0]())
+    with model.undisturbed(), torch.no_grad():
+        forward_from(model, pictures, "1")
+        a, rest = forward_from(model, pictures, "1")  # which holds the recording against the network
+        assert isinstance(rest, Recorded)
+        assert torch.equal(logits_of(rest, a), logits_of(replace(rest, unchanged=None), a))
+        with FlopCounterMode(display=False) as counter:
+            found = [*without_channels(rest, a)]
+            assert logits_of(rest, a) is rest.unchanged
+        assert counter.get_total_flops() == 0
+        again = [*without_channels(replace(rest, unchanged=None), a)]
+    for some, others in zip(found, again, strict=True):
+        assert all(map(torch.equal, some, others))
 
 
 @pytest.mark.parametrize("of", ["logit", "prob"])

@@ -254,6 +254,15 @@ def test_other_targets_are_made_of_classes(composite):
     torch.testing.assert_close(found / scale, wanted / scale, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(("axes", "keepdim"), [(None, False), ([-1, -2], False), ([2, 3], True), ([1], False)])
+def test_a_mean_is_gone_back_through_as_autograd_does(axes, keepdim):
+    x = torch.rand(2, 3, 5, 7).contiguous(memory_format=torch.channels_last).requires_grad_()
+    out = x.mean() if axes is None else x.mean(axes, keepdim)
+    s = torch.rand(out.shape)
+    (wanted,) = torch.autograd.grad(out, x, s)
+    assert torch.equal(lrp_walk.back_through_mean(s, x.detach(), axes, keepdim), wanted)
+
+
 def test_called_by_itself_it_notes_its_diagnostics():
     model, x = built("silu")
     with diagnostics.collected() as book, model.undisturbed():

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
-from clearsight.core.targets import ClassScore, Margin
+from clearsight.core.targets import ClassScore, Margin, Rows
 from clearsight.errors import Refused
 from clearsight.explainers.common import lrp_rules, lrp_walk
 from clearsight.internals.recording import graph_of, known_graph
@@ -91,6 +91,22 @@ def test_the_class_in_question_is_the_one_that_raises_the_target(method):
     if "layer" not in method:  # a probability of 1, or of 0, has no gradient left
         found = explain(sure, x, method, ClassScore(2, of="prob")).maps
         torch.testing.assert_close(found / 1e3, wanted, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["contrastive-lrp", "relevance-cam(layer=a)"])
+def test_a_score_of_ones_own_is_asked_and_a_class_that_is_none_refused(method):
+    class Other(ClassScore):
+        def __call__(self, outputs: Tensor) -> Tensor:
+            return outputs[:, 0]
+
+        def __getitem__(self, rows: Rows) -> ClassScore:
+            return self
+
+    model, x = made(bent, (5, 6))
+    wanted = explain(model, x, method, ClassScore(0)).maps
+    torch.testing.assert_close(explain(model, x, method, Other(2)).maps, wanted)
+    with pytest.raises(Refused, match="class 3: this model has classes 0 to 2"):
+        explain(model, x, method, ClassScore(3))
 
 
 def test_contrastive_lrp_negates_a_last_layer_that_is_a_convolution():

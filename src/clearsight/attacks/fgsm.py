@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clearsight.core.catalogue import method
 from clearsight.core.model import Model
-from clearsight.core.norms import Norm, project, steepest, within
+from clearsight.core.norms import Norm, project, step_down, within
 from clearsight.core.targets import Goal, tangent
 from clearsight.internals.layers import gradients
 
@@ -54,5 +54,5 @@ def fgsm(
     with torch.enable_grad():
         falling = tangent(goal, model(z))
     (g,) = gradients(falling, z)
-    moved = torch.sub(start, steepest(g, norm), alpha=size)
+    moved = step_down(start, g, size, norm)
     return moved.clamp_(0, 1) if size == eps and not random_start else project(moved, x, eps, norm)

@@ -8,7 +8,7 @@ from torch import Tensor
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import method
 from clearsight.core.model import Model
-from clearsight.core.norms import Norm, project, steepest, within
+from clearsight.core.norms import Norm, project, step_down, within
 from clearsight.core.targets import Goal, tangent
 from clearsight.errors import Refused
 from clearsight.internals.layers import gradients
@@ -77,7 +77,7 @@ def pgd(
                 out = model(x_adv)
                 loss = aim.loss(out) if is_judged else tangent(aim, out)
             (g,) = gradients(loss, x_adv)
-            moved = project(x_adv.detach() - size * steepest(g, norm), clean, eps, norm)
+            moved = project(step_down(x_adv.detach(), g, size, norm), clean, eps, norm)
             if is_judged:
                 met = aim.met(out.detach()).to(x.device)
                 best.see(rows, x_adv, loss, met)

@@ -20,10 +20,17 @@ class BestSoFar:
 
     def __init__(self, x: Tensor, nearest: Norm | None = None) -> None:
         self.clean, self.nearest = x, nearest
-        self.x = x.clone()
+        self._best: Tensor | None = None
         self.loss = torch.full((len(x),), torch.inf, device=x.device)
         self.met = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.distance = torch.full((len(x),), torch.inf, device=x.device)
+
+    @property
+    def x(self) -> Tensor:
+        """The best versions, in memory of their own."""
+        if self._best is None:
+            self._best = self.clean.clone()
+        return self._best
 
     def see(self, rows: Tensor, z: Tensor, loss: Tensor, met: Tensor) -> Tensor:
         """Take note of versions z (n, ...) of the pictures rows (n,), each picture at most once -> which are better."""
@@ -38,7 +45,10 @@ class BestSoFar:
         k = better.nonzero()[:, 0]
         if len(k):
             improved = rows[k]
-            self.x.index_copy_(0, improved, z if len(k) == len(z) else z[k])
+            if len(k) == len(self.met) and torch.equal(improved, torch.arange(len(k), device=k.device)):
+                self._best = (torch.empty_like(self.clean) if self._best is None else self._best).copy_(z)
+            else:
+                self.x.index_copy_(0, improved, z if len(k) == len(z) else z[k])
             self.loss.index_copy_(0, improved, loss[k])
             self.met.index_copy_(0, improved, met[k])
             if self.nearest:

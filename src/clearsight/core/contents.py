@@ -7,11 +7,12 @@ for that are numbers, names and weak references, so that no part of a network li
 from __future__ import annotations
 
 import weakref
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, chain, compress
-from operator import attrgetter
+from itertools import accumulate, chain, compress, pairwise
+from operator import is_, itemgetter, not_
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,21 +22,34 @@ from clearsight.core.small_tensors import Grouping, grouping
 
 CONTENTS, JOINED_BUFFERS = "contents", "joined buffers"  # what the guard may tell, which looks at both anyway
 
-_MAPPINGS = attrgetter("_parameters", "_buffers", "_modules")
+_MAPPINGS = ("_parameters", "_buffers", "_modules")
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks_with_kwargs",
+)
+_SAVING_HOOKS = ("_state_dict_hooks", "_state_dict_pre_hooks")
+_NAMES = (*_MAPPINGS, *_HOOKS, *_SAVING_HOOKS)
+_FROM_MODULE, _MODE = itemgetter(*_NAMES), itemgetter("training")
 
 
 @dataclass(frozen=True, eq=False)
 class _Structure:
     """How the modules of a network hang together, without them.
 
-    names, ids, sizes: of what their dictionaries hold, and how much each holds.  parameters, buffers: the places of
-    these among all values, each once.  called: every name of a module, with its number; first_names: the first of each.
-    key: all of it that does not depend on identities.  groupings: how the parameters and the buffers last lay.
+    names, ids, sizes: of what their mappings hold (see `Contents`), and how much each holds.  parameters, buffers: the
+    places of these among all values, each once.  called: every name of a module, with its number; first_names: the
+    first of each.  key: all of it that does not depend on identities.  groupings: how the parameters and the buffers
+    last lay.
     """
 
     modules: list[weakref.ref[nn.Module]]
     names: list[str]
-    ids: list[int]
+    ids: array[int]
     sizes: list[int]
     parameters: list[int]
     buffers: list[int]
@@ -49,15 +63,21 @@ class _Structure:
 class Contents:
     """The modules of a network, each once, level by level; and what they hold.
 
-    mappings: the parameters, buffers and modules of each in turn, by name.  names, values, sizes: of all mappings, one
-    after the other, and how many there are in each.
+    attributes: their own attributes.  mappings: the parameters of each by name, then the buffers of each, then the
+    modules of each.  hooks: of each kind those of each module; saving_hooks: those that change what is saved of them.
+    names, values, sizes: of all mappings, one after the other, and how many there are in each; full: the mappings that
+    hold something, None where some are no dictionaries.
     """
 
     modules: list[nn.Module]
+    attributes: list[dict[str, Any]]
     mappings: list[Any]
+    hooks: list[Any]
+    saving_hooks: list[Any]
     names: list[str]
     values: list[Any]
     sizes: list[int]
+    full: list[dict[str, Any]] | None
     structure: _Structure
 
     @cached_property
@@ -91,6 +111,26 @@ class Contents:
         return [(name, self.modules[i]) for name, i in self.structure.first_names.items()]
 
     @property
+    def is_unchanged(self) -> bool:
+        """Whether the mappings still hold the very same things under the same names, in the same order."""
+        if self.full is None:
+            names, values, sizes, _ = listed(self.mappings)
+            same_sizes = sizes == self.sizes
+        else:
+            names, values = _in_all(self.full)
+            same_sizes = [*map(len, self.full)] == [*filter(None, self.sizes)]
+            same_sizes &= not any(compress(self.mappings, map(not_, self.sizes)))  # faster than to ask for their sizes
+        return same_sizes and names == self.names and all(map(is_, values, self.values))
+
+    @property
+    def modes(self) -> list[bool]:
+        """Of each module, whether it is in training mode now."""
+        try:
+            return [*map(_MODE, self.attributes)]
+        except KeyError:  # of TorchScript, or a class that gives it otherwise
+            return [m.training for m in self.modules]
+
+    @cached_property
     def types(self) -> set[Any]:
         return {*map(type, self.modules)}
 
@@ -105,13 +145,13 @@ def contents(net: nn.Module) -> Contents:
         modules = [m for alive in known.modules if (m := alive()) is not None]
         if len(modules) == len(known.modules):
             now = _held_by(modules, known)
-            if now.sizes == known.sizes and now.names == known.names and [*map(id, now.values)] == known.ids:
+            if now.sizes == known.sizes and now.names == known.names and _ids(now.values) == known.ids:
                 return now
     modules = _modules_once(net)
-    mappings = [*chain.from_iterable(map(_MAPPINGS, modules))]
-    names, values, sizes = listed(mappings)
+    attributes, mappings, hooks, saving_hooks = _parts_of(modules)
+    names, values, sizes, full = listed(mappings)
     structure = _known[net] = _structure_of(modules, names, values, sizes)
-    return Contents(modules, mappings, names, values, sizes, structure)
+    return Contents(modules, attributes, mappings, hooks, saving_hooks, names, values, sizes, full, structure)
 
 
 def settled_contents(net: nn.Module) -> Contents:
@@ -126,19 +166,45 @@ def joined_buffers(net: nn.Module) -> list[Tensor]:
 
 
 def _held_by(modules: list[nn.Module], structure: _Structure) -> Contents:
-    mappings = [*chain.from_iterable(map(_MAPPINGS, modules))]
-    return Contents(modules, mappings, *listed(mappings), structure)
+    attributes, mappings, hooks, saving_hooks = _parts_of(modules)
+    return Contents(modules, attributes, mappings, hooks, saving_hooks, *listed(mappings), structure)
 
 
-def listed(mappings: Sequence[Any]) -> tuple[list[str], list[Any], list[int]]:
-    """All names and all values of dictionaries, one after the other, and how many there are in each."""
+def _parts_of(modules: list[nn.Module]) -> tuple[list[dict[str, Any]], list[Any], list[Any], list[Any]]:
+    """What the modules have, their mappings, their hooks and their saving hooks, each kind of all modules in turn."""
+    attributes = [*map(vars, modules)]
+    try:
+        parts = [*chain.from_iterable(map(_FROM_MODULE, attributes))]
+    except KeyError:  # modules that torch made without some of them, or that give them otherwise
+        named = [(m, name) for m in modules for name in _NAMES]
+        parts = [getattr(m, name) if name in _MAPPINGS else vars(m).get(name) for m, name in named]
+    by_kind = [parts[i :: len(_NAMES)] for i in range(len(_NAMES))]
+    ends = 0, len(_MAPPINGS), len(_MAPPINGS) + len(_HOOKS), len(_NAMES)
+    mappings, hooks, saving = ([*chain.from_iterable(by_kind[start:end])] for start, end in pairwise(ends))
+    return attributes, mappings, hooks, saving
+
+
+def _ids(values: Sequence[Any]) -> array[int]:
+    return array("Q", map(id, values))
+
+
+def listed(mappings: Sequence[Any]) -> tuple[list[str], list[Any], list[int], list[dict[str, Any]] | None]:
+    """All names and all values of mappings, one after the other, how many there are in each, and those that hold some.
+
+    The last are None where some are no dictionaries.
+    """
     if {*map(type, mappings)} == {dict}:
         sizes = [*map(len, mappings)]
         full = [*compress(mappings, sizes)]  # most are empty
-        return [*chain.from_iterable(full)], [*chain.from_iterable(map(dict.values, full))], sizes
+        return *_in_all(full), sizes, full
     names = chain.from_iterable([mapping.keys() for mapping in mappings])  # TorchScript has dictionaries of its own
     values = chain.from_iterable([mapping.values() for mapping in mappings])
-    return [*names], [*values], [*map(len, mappings)]
+    return [*names], [*values], [*map(len, mappings)], None
+
+
+def _in_all(full: list[dict[str, Any]]) -> tuple[list[str], list[Any]]:
+    """The names and the values in dictionaries, one after the other."""
+    return [*chain.from_iterable(full)], [*chain.from_iterable(map(dict.values, full))]
 
 
 def _modules_once(net: nn.Module) -> list[nn.Module]:
@@ -159,7 +225,7 @@ def _structure_of(
     pattern = [-1 if v is None else first.setdefault(id(v), i) for i, v in enumerate(values)]
     ends = [0, *accumulate(sizes)]
     parameters, buffers = (
-        [*{pattern[i]: i for k in range(kind, len(sizes), 3) for i in range(*ends[k : k + 2]) if pattern[i] >= 0}]
+        [*{pattern[i]: i for i in range(ends[len(modules) * kind], ends[len(modules) * (kind + 1)]) if pattern[i] >= 0}]
         for kind in (0, 1)
     )
     called = _every_name(modules[0], {id(m): i for i, m in enumerate(modules)})
@@ -169,7 +235,7 @@ def _structure_of(
     first_names = {name: i for i, name in name_of.items()}
     key = (*names, *sizes, *pattern, *called)
     return _Structure(
-        [*map(weakref.ref, modules)], names, [*map(id, values)], sizes, parameters, buffers, called, first_names, key
+        [*map(weakref.ref, modules)], names, _ids(values), sizes, parameters, buffers, called, first_names, key
     )
 
 

@@ -20,14 +20,24 @@ class FirstPass:
     known: Tensor
     rows: Tensor | None = None
     reached: int = 0  # the picture after the last one that was noted
+    complete: bool = False  # whether all of them are known
 
     @property
     def logits(self) -> Tensor | None:
         """The logits of all pictures; None until passes over all of them were made."""
-        return self.rows if bool(self.known.all()) else None
+        return self.rows if self.complete else None
 
-    def take(self, at: int, logits: Tensor, sure: Tensor) -> None:
-        """Keep logits (n, K) of the pictures from one on, where they are sure, bool (n,), and not known yet."""
+    def take(self, at: int, logits: Tensor, sure: Tensor | None) -> None:
+        """Keep logits (n, K) of the pictures from one on, where they are not known yet.
+
+        sure: bool (n,), those that are kept; None for all.
+        """
+        all_at_once = self.rows is None and len(logits) == len(self.x)  # as most often
+        if all_at_once and (sure is None or bool(sure.all())):
+            self.rows, self.complete, self.reached = logits.clone(), True, len(logits)
+            self.known.fill_(True)
+            return
+        sure = torch.ones_like(self.known)[: len(logits)] if sure is None else sure
         here = slice(at, at + len(logits))
         new = sure & ~self.known[here]
         if bool(new.all()):
@@ -42,6 +52,7 @@ class FirstPass:
             self.rows = logits.new_zeros((len(self.x), *logits.shape[1:]))
         self.rows[rows] = logits.to(self.rows)
         self.known[rows] = True
+        self.complete = bool(self.known.all())
 
 
 def same(a: Tensor, b: Tensor) -> bool:
@@ -73,13 +84,11 @@ def note(net: nn.Module, x: Tensor, logits: Tensor, sure: Tensor | None = None) 
     sure: bool (B,), the pictures whose top class they leave no doubt about; by default all.
     """
     first = _awaited.get()
-    if first is None or first.net is not net or bool(first.known.all()):
+    if first is None or first.net is not net or first.complete:
         return
     if x.shape[1:] != first.x.shape[1:] or x.device != first.x.device:
         return
     for at in {0, first.reached}:
         if same(x.detach(), first.x[at : at + len(x)]):
-            first.take(
-                at, logits.detach().to(x.device), torch.ones_like(first.known)[: len(x)] if sure is None else sure
-            )
+            first.take(at, logits.detach().to(x.device), sure)
             break

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate, chain, compress
-from operator import and_, attrgetter, eq, is_, itemgetter, ne
+from itertools import accumulate, compress
+from operator import and_, attrgetter, eq, is_, ne
 from typing import Any
 
 import torch
@@ -17,23 +17,13 @@ from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from clearsight.core import surroundings
-from clearsight.core.contents import CONTENTS, JOINED_BUFFERS, Contents, contents, listed
+from clearsight.core.contents import CONTENTS, JOINED_BUFFERS, Contents, contents
 from clearsight.core.settled import tell
 from clearsight.core.small_tensors import joined
 from clearsight.core.undoing import Undo, undone
 from clearsight.errors import Refused
 
 ORIGINAL = "_orig_mod"  # what torch.compile calls the module that it wrapped
-
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks_with_kwargs",
-)
 
 _locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _locking = threading.Lock()
@@ -62,14 +52,14 @@ def guarded(net: nn.Module) -> Iterator[None]:
     """
     with _lock(net):
         held = contents(net)
-        modules, params, buffers = held.modules, held.parameters, held.buffers
-        _able(net, modules)
+        params, buffers = held.parameters, held.buffers
+        _able(net, held.types)
         _initialised(params, buffers)
         undo: Undo = []
         left_behind = _LeftBehind()
         try:
             _hold_contents(held, undo)
-            _hold_hooks(modules, undo, left_behind)
+            _hold_hooks(held.hooks, undo, left_behind)
             joined_buffers = _hold_buffers(held, undo)
             versions = _hold_parameters(params, undo, left_behind)
             _hold_modes(held, undo)
@@ -96,11 +86,11 @@ def guarded(net: nn.Module) -> Iterator[None]:
 
 def able(net: nn.Module) -> None:
     """Refused: networks that torch.jit has frozen, or that were recorded in training mode and stay in it."""
-    _able(net, contents(net).modules)
+    _able(net, contents(net).types)
 
 
-def _able(net: nn.Module, modules: Sequence[nn.Module]) -> None:
-    if not any(issubclass(kind, torch.jit.ScriptModule | fx.GraphModule) for kind in {*map(type, modules)}):
+def _able(net: nn.Module, types: Iterable[type]) -> None:
+    if not any(issubclass(kind, torch.jit.ScriptModule | fx.GraphModule) for kind in types):
         return
     for name, m in net.named_modules():
         if isinstance(m, torch.jit.ScriptModule) and not hasattr(m, "training"):
@@ -116,7 +106,8 @@ def _able(net: nn.Module, modules: Sequence[nn.Module]) -> None:
 
 
 def _initialised(params: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
-    one_of_each_type = {type(t): t for t in (*params, *buffers)}.values()
+    tensors = [*params, *buffers]
+    one_of_each_type = dict(zip(map(type, tensors), tensors, strict=True)).values()
     if any(map(is_lazy, one_of_each_type)) or any(map(Tensor.is_inference, params)):
         raise Refused(
             "the network has parameters made in inference mode, or not initialised yet: build it outside "
@@ -148,8 +139,7 @@ def _hold_contents(held: Contents, undo: Undo) -> None:
     """What the modules hold by name: looked at and compared as one list, for a network is held many times."""
 
     def put_back() -> None:
-        names, values, sizes = listed(held.mappings)
-        if sizes == held.sizes and names == held.names and all(map(is_, values, held.values)):
+        if held.is_unchanged:
             return
         ends = [*accumulate(held.sizes)]
         parts = [slice(end - size, end) for end, size in zip(ends, held.sizes, strict=True)]
@@ -159,11 +149,12 @@ def _hold_contents(held: Contents, undo: Undo) -> None:
     undo.append(put_back)
 
 
-def _hold_hooks(modules: Sequence[nn.Module], undo: Undo, left_behind: _LeftBehind) -> None:
-    mappings = _hooks_of(modules)
+def _hold_hooks(mappings: Sequence[Any], undo: Undo, left_behind: _LeftBehind) -> None:
     hooked = [(hooks, dict(hooks)) for hooks in filter(None, mappings)]
 
     def put_back() -> None:
+        if not hooked and not any(mappings):
+            return
         had = {id(hooks) for hooks, _ in hooked}
         new: list[tuple[Any, dict[int, Any]]] = [
             (hooks, {}) for hooks in filter(None, mappings) if id(hooks) not in had
@@ -173,22 +164,15 @@ def _hold_hooks(modules: Sequence[nn.Module], undo: Undo, left_behind: _LeftBehi
     undo.append(put_back)
 
 
-def _hooks_of(modules: Sequence[nn.Module]) -> list[Any]:
-    try:
-        return [*chain.from_iterable(map(itemgetter(*_HOOKS), map(vars, modules)))]
-    except KeyError:  # modules that torch made without some of them
-        return [own.get(kind) for own in map(vars, modules) for kind in _HOOKS]
-
-
 def _hold_buffers(held: Contents, undo: Undo) -> list[Tensor]:
     """Copies of the buffers; small ones of one type are copied and compared together, and these copies are given."""
     buffers, kinds = held.buffers, held.grouped_buffers
     for i in kinds.others:
         undo.append(partial(refill, buffers[i], buffers[i].detach().clone()))
-    copies = kinds.joined(buffers)
+    copies, (_, shapes, *_) = kinds.joined(buffers), kinds.lie
     for group, copy in zip(kinds.groups, copies, strict=True):
         those = [*map(buffers.__getitem__, group)]
-        undo.append(partial(_refill_together, those, [b.shape for b in those], copy))
+        undo.append(partial(_refill_together, those, [*map(shapes.__getitem__, group)], copy))
     return copies
 
 
@@ -210,10 +194,11 @@ def _refill_together(buffers: Sequence[Tensor], shapes: Sequence[torch.Size], be
 def _hold_parameters(params: Sequence[nn.Parameter], undo: Undo, left_behind: _LeftBehind) -> list[int]:
     """Freeze the parameters; how often each was written to so far."""
     flag_of, grad_of = attrgetter("requires_grad"), attrgetter("grad")
-    data, flags, grads = [p.data for p in params], [*map(flag_of, params)], [*map(grad_of, params)]
+    data, flags, grads = [*map(attrgetter("data"), params)], [*map(flag_of, params)], [*map(grad_of, params)]
+    places = [*map(Tensor.data_ptr, params)]
 
     def put_back() -> None:
-        same_data = map(eq, map(Tensor.data_ptr, params), map(Tensor.data_ptr, data))
+        same_data = map(eq, map(Tensor.data_ptr, params), places)
         same = [*map(and_, same_data, map(is_, map(grad_of, params), grads))]
         if not all(same):
             rows = zip(params, data, grads, same, strict=True)
@@ -244,11 +229,10 @@ def _set_flags(params: Sequence[nn.Parameter], flags: Sequence[bool]) -> None:
 
 def _hold_modes(held: Contents, undo: Undo) -> None:
     """Eval mode, and compiled parts as they were before."""
-    modules, mode_of = held.modules, attrgetter("training")
-    modes = [*map(mode_of, modules)]
+    modules, modes = held.modules, held.modes
 
     def put_back() -> None:
-        if [*map(mode_of, modules)] != modes:
+        if held.modes != modes:
             pairs = zip(modules, modes, strict=True)
             _take([partial(setattr, m, "training", mode) for m, mode in pairs if m.training != mode])
 
@@ -261,8 +245,8 @@ def _hold_modes(held: Contents, undo: Undo) -> None:
 def _uncompile(held: Contents, undo: Undo) -> None:
     """What torch.compile wrapped is run as it was before: compiled code ignores hooks, and cannot be recorded."""
     wrapped = ORIGINAL in held.names
-    for m in held.modules:
-        if wrapped or m._compiled_call_impl is not None:
+    if wrapped or any(map(attrgetter("_compiled_call_impl"), held.modules)):
+        for m in held.modules:
             _unwrap(m, undo)
 
 

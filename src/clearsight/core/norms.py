@@ -12,6 +12,7 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, write_value
+from clearsight.core.first_pass import same
 
 Norm = Literal["linf", "l2"]
 Measure = Literal["linf", "l2", "characters"]
@@ -105,6 +106,8 @@ def overstep(raw: Tensor, projected: Tensor, norm: Measure) -> float:
     """How far the worst of raw (B, ...) was outside of its budget: in pixels, or in characters that were put back."""
     if norm == "characters":
         return float(perturbation_norm(raw - projected, norm).max())
+    if same(raw, projected):
+        return 0.0
     lowest, highest = (raw - projected).aminmax()
     return max(float(highest), -float(lowest))
 
@@ -122,6 +125,13 @@ def steepest(g: Tensor, norm: Measure) -> Tensor:
     return g / per_picture(perturbation_norm(g, norm).clamp_min(0.5), g)
 
 
+def step_down(x: Tensor, g: Tensor, size: float, norm: Norm) -> Tensor:
+    """Pictures x (B, ...) less a step of this size in the direction in which a gradient g (B, ...) rises most."""
+    if norm == "linf":  # of a sign the product is exact, so that both in one round as one after the other
+        return torch.add(x, steepest(g, norm), alpha=-size)
+    return x - size * steepest(g, norm)
+
+
 def within(x: Tensor, eps: float, norm: Norm, rows: Tensor | None = None) -> Tensor:
     """A random point within eps of each picture (n, ...), and in [0, 1]; rows (n,): whose draws these are.
 
@@ -131,5 +141,5 @@ def within(x: Tensor, eps: float, norm: Norm, rows: Tensor | None = None) -> Ten
         low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
         return low + (high - low) * rng.uniform(x, rows)
     way = steepest(rng.normal(x, rows), norm)
-    radius = rng.uniform(x.flatten(1)[:, :1], rows).pow(1 / x[0].numel())
+    radius = rng.uniform(x.flatten(1)[:, :1], rows).pow(1 / x.shape[1:].numel())
     return project(x + eps * per_picture(radius, x) * way, x, eps, norm)

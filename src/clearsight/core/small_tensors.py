@@ -12,15 +12,15 @@ from torch import Tensor
 
 SMALL = 2**14  # values
 
-_HOW = attrgetter("dtype", "shape", "layout", "is_cpu")
+_HOW = tuple(map(attrgetter, ("dtype", "shape", "layout", "is_cpu")))
 
 
 @dataclass(frozen=True)
 class Grouping:
     """How tensors lie, and which of them go together, by their numbers: small dense ones of one type and device.
 
-    lie: of each its type, shape and layout, and whether it is on the CPU.  groups: those that go together; others: the
-    rest.
+    lie: of all their types, their shapes, their layouts, and whether each is on the CPU.  groups: those that go
+    together; others: the rest.
     """
 
     lie: tuple[tuple[Any, ...], ...]
@@ -38,12 +38,12 @@ class Grouping:
 
 def grouping(tensors: Sequence[Tensor], known: Grouping | None = None) -> Grouping:
     """How these tensors lie and go together; known: that of before, which is given back where it still holds."""
-    lie = (*map(_HOW, tensors),)
-    if known is not None and known.lie == lie and all(how[3] for how in lie):
+    lie = (*[(*map(how, tensors),) for how in _HOW],)
+    if known is not None and known.lie == lie and all(lie[3]):
         return known
     groups: dict[object, list[int]] = {}
     others: list[int] = []
-    for i, (t, (kind, shape, layout, on_cpu)) in enumerate(zip(tensors, lie, strict=True)):
+    for i, (t, kind, shape, layout, on_cpu) in enumerate(zip(tensors, *lie, strict=True)):
         if shape.numel() > SMALL or layout is not torch.strided or t.is_quantized:
             others.append(i)
         else:
@@ -53,7 +53,8 @@ def grouping(tensors: Sequence[Tensor], known: Grouping | None = None) -> Groupi
 
 def joined(tensors: Sequence[Tensor]) -> Tensor:
     """The values of tensors of one type, one after the other, as a copy (n,)."""
+    axes = {*map(Tensor.dim, tensors)}
     with torch.no_grad():
-        if {*map(Tensor.dim, tensors)} == {0}:
+        if axes == {0}:
             return torch.stack([*tensors])
-        return torch.cat([t if t.dim() == 1 else t.reshape(-1) for t in tensors])
+        return torch.cat([*tensors] if axes == {1} else [t if t.dim() == 1 else t.reshape(-1) for t in tensors])

@@ -23,6 +23,7 @@ def check_pixels(model: Model, x: Tensor) -> Tensor:
         raise Refused("give the pictures as one tensor (B, C, *S) of at least one, with pixels in [0, 1]")
     if not x.is_floating_point():
         raise Refused(f"pixels of type {x.dtype}: give floats in [0, 1] (x.float() / 255)")
+    x = x.detach().clone()  # at once, so that what is looked at is what is used
     lowest, highest = _range(x)
     if not (math.isfinite(lowest) and math.isfinite(highest)):
         raise Refused("the pictures hold values that are not finite")
@@ -34,7 +35,7 @@ def check_pixels(model: Model, x: Tensor) -> Tensor:
     fits(model.preprocess, x)
     if torch.is_inference_mode_enabled():
         raise Refused("torch.inference_mode() allows no gradients: call outside of it (no_grad is fine)")
-    return x.detach().clone().to(model.device, torch.float32)
+    return x.to(model.device, torch.float32)
 
 
 def top_class(model: Classifier, logits: Tensor, *, chance: bool = False) -> ClassScore:

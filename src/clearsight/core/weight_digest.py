@@ -8,7 +8,6 @@ from __future__ import annotations
 import weakref
 from functools import cache
 from itertools import chain
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -63,8 +62,7 @@ def _digest(net: nn.Module) -> Digest:
 
 def _saved_otherwise(net: nn.Module, held: Contents) -> dict[str, Any]:
     """What `state_dict` gives, where a module says by itself what that is; else nothing."""
-    hooks = chain.from_iterable(map(attrgetter("_state_dict_hooks", "_state_dict_pre_hooks"), held.modules))
-    if any(_saves_otherwise(kind) for kind in held.types) or any(hooks):
+    if any(map(_saves_otherwise, held.types)) or any(held.saving_hooks):
         return net.state_dict()
     return {}
 

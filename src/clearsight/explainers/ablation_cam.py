@@ -6,7 +6,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.model import Model
 from clearsight.core.targets import Target
-from clearsight.internals.forward_from_layer import forward_from
+from clearsight.internals.forward_from_layer import forward_from, logits_of
 from clearsight.internals.forward_without_channel import without_channels
 from clearsight.internals.layers import enlarge, find_layer
 
@@ -36,7 +36,7 @@ def ablation_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto"
     layer = find_layer(model, x, layer)
     a, rest = forward_from(model, x, layer)
     with torch.no_grad():
-        before = target(rest(torch.arange(len(x)), a))
+        before = target(logits_of(rest, a))
         falls = before.new_zeros(a.shape[:2])
         for rows, k, without in without_channels(rest, a):
             falls[rows, k] = before[rows] - target[rows](without)

@@ -65,10 +65,10 @@ def top_eigenvector(gram: Tensor) -> Tensor:
     """
     power = gram / _trace(gram)
     for _ in range(SQUARINGS):
-        power = power @ power
+        power = torch.bmm(power, power)
         shares = _trace(power)  # the sum of the squares of each eigenvalue's share: 1 where one has all
-        power = power / shares
-        if bool((shares > 1 - REST).all()):
+        power.div_(shares)
+        if float(shares.amin()) > 1 - REST:
             largest = power.diagonal(dim1=1, dim2=2).argmax(1)
             return normalize(power[torch.arange(len(power), device=power.device), largest])
     vectors: Tensor = torch.linalg.eigh(gram).eigenvectors
@@ -78,4 +78,4 @@ def top_eigenvector(gram: Tensor) -> Tensor:
 def _trace(matrices: Tensor) -> Tensor:
     """(B, n, n) -> (B, 1, 1), above 0."""
     tiny = torch.finfo(matrices.dtype).tiny
-    return matrices.diagonal(dim1=1, dim2=2).sum(1).clamp_min(tiny)[:, None, None]
+    return matrices.diagonal(dim1=1, dim2=2).sum(1, keepdim=True).clamp_min_(tiny)[..., None]

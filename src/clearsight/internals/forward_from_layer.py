@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,13 +25,14 @@ class Recorded:
     """What follows the marked layer of a graph, for some pictures: from rows (n,) and values (n, K, *s) to logits.
 
     order: the nodes that read the layer and that the logits need, in order; fixed: for each picture the values that
-    they read beside them.
+    they read beside them.  unchanged: the logits of what the layer gave itself, where they were worked out.
     """
 
     graph: Graph
     marked: fx.Node
     order: list[fx.Node]
     fixed: Values
+    unchanged: Tensor | None = None
 
     def __call__(self, rows: Tensor, values: Tensor) -> Tensor:
         kind = kind_of(self.marked)
@@ -63,16 +64,23 @@ def forward_from(model: Model, x: Tensor, layer: str) -> tuple[Tensor, ForwardFr
     a, logits = activations(model, x, layer)
 
     def recorded(graph: Graph, is_new: bool) -> ForwardFrom:
-        rest = forward_recorded(graph, model.normalised(x).to(model.dtype))
+        rest = forward_recorded(graph, lambda: model.normalised(x).to(model.dtype))
         if is_new:
             _refuse_other_shape(graph, a)
-            hold(model, x, rest(torch.arange(len(x)), a), layer, logits)
+            rest = replace(rest, unchanged=rest(torch.arange(len(x)), a))
+            hold(model, x, logits_of(rest, a), layer, logits)
         return rest
 
     try:
         return a, with_graph(model, x, recorded, layer)
     except Unrecordable:
         return a, forward_whole(model, x, layer)
+
+
+def logits_of(rest: ForwardFrom, a: Tensor) -> Tensor:
+    """The logits (B, classes) of what the layer gave itself, a (B, K, *s), by `rest`, a result of `forward_from`."""
+    known = rest.unchanged if isinstance(rest, Recorded) else None
+    return rest(torch.arange(len(a)), a) if known is None else known
 
 
 def forward_whole(model: Model, x: Tensor, layer: str) -> ForwardFrom:
@@ -93,8 +101,8 @@ def forward_whole(model: Model, x: Tensor, layer: str) -> ForwardFrom:
     return run
 
 
-def forward_recorded(graph: Graph, z: Tensor) -> Recorded:
-    """By what was recorded of the network behind the marked layer, for normalised pictures z (B, C, *S).
+def forward_recorded(graph: Graph, z: Callable[[], Tensor]) -> Recorded:
+    """By what was recorded of the network behind the marked layer; z gives the normalised pictures (B, C, *S).
 
     Unrecordable: what the layer gives is not in the recording.
     """
@@ -104,7 +112,7 @@ def forward_recorded(graph: Graph, z: Tensor) -> Recorded:
     if "after the layer" not in found:
         found["after the layer"] = _nodes_after(graph)
     order, bypassing = found["after the layer"]
-    return Recorded(graph, graph.marked, order, _values_of(graph, z, bypassing) if bypassing else {})
+    return Recorded(graph, graph.marked, order, _values_of(graph, z(), bypassing) if bypassing else {})
 
 
 def _refuse_other_shape(graph: Graph, a: Tensor) -> None:

@@ -9,7 +9,7 @@ the recording these are is read from their operations, whatever the modules are 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -43,11 +43,10 @@ def without_channels(rest: ForwardFrom, a: Tensor) -> Iterator[Portion]:
     if not isinstance(rest, Recorded):
         yield from _by_copies(rest, a, nothing, channels)
         return
-    chain = _apart(rest, channels)
+    chain, dense = _found_once(rest, channels)
     now, empty = (rest.graph.follow(chain[1:], {rest.marked: t}, len(t))[chain[-1]] for t in (a, nothing))
-    dense = _dense_after(rest, chain[-1])
     if dense is not None:
-        yield from _by_parts(rest, [*chain, dense[0]], dense[1], now, empty, channels)
+        yield from _by_parts(rest, [*chain, dense], _weight_of(rest, dense), now, empty, channels)
     else:
         yield from _by_copies(rest.behind(chain), now, empty, channels)
 
@@ -73,7 +72,9 @@ def _by_parts(
     """
     *_, source, node = chain
     follow = rest.behind(chain)
-    whole = rest.graph.run(node, {source: now}, len(now))
+    whole = rest.unchanged if node is rest.graph.end else None
+    if whole is None or whole.dtype != now.dtype:
+        whole = rest.graph.run(node, {source: now}, len(now))
     shape, whole = whole.shape[1:], whole.flatten(1)
     less, weights = (empty - now).reshape(len(now), channels, -1), weight.view(channels, -1, weight.shape[1])
     for rows, k in _portions(less, whole[0].nbytes):
@@ -151,8 +152,18 @@ def _keeps_apart(rest: Recorded, node: fx.Node, source: fx.Node, before: Kind, c
     return name in _SAME_NUMBERS or (is_pointwise(node.target) and kind.shape == before.shape)
 
 
-def _dense_after(rest: Recorded, source: fx.Node) -> tuple[fx.Node, Tensor] | None:
-    """The dense layer that alone reads a node, and its weight (in, out); None where there is none."""
+def _found_once(rest: Recorded, channels: int) -> tuple[list[fx.Node], fx.Node | None]:
+    """The nodes of `_apart` and that of `_dense_after`, whatever the weights: once for all networks of the run."""
+    found = rest.graph.run_of.found
+    if ("apart", channels) not in found:
+        chain = _apart(rest, channels)
+        found["apart", channels] = chain, _dense_after(rest, chain[-1])
+    chain, dense = found["apart", channels]
+    return chain, dense
+
+
+def _dense_after(rest: Recorded, source: fx.Node) -> fx.Node | None:
+    """The dense layer that alone reads a node; None where there is none."""
     kind, readers = kind_of(source), [user for user in source.users if user in {*rest.order}]
     if len(readers) != 1 or kind is None:
         return None
@@ -162,9 +173,16 @@ def _dense_after(rest: Recorded, source: fx.Node) -> tuple[fx.Node, Tensor] | No
     if any(n is not source and n not in held for n in node.all_input_nodes) or node.kwargs:
         return None
     if name in ("addmm", "mm") and args[-2] is source and len(kind.shape) == 2:
-        return node, held[args[-1]]
+        return node
     if name == "convolution" and args[0] is source and set(kind.shape[2:]) == {1}:
         weight, padding, transposed, groups = held[args[1]], args[4], args[6], args[8]
         if set(weight.shape[2:]) == {1} and not any(padding) and not transposed and groups == 1:
-            return node, weight.flatten(1).T
+            return node
     return None
+
+
+def _weight_of(rest: Recorded, dense: fx.Node) -> Tensor:
+    """The weight (in, out) of a node of `_dense_after`."""
+    is_convolution = word(dense) == "convolution"
+    weight: Tensor = rest.graph.constants[cast("fx.Node", dense.args[1 if is_convolution else -1])]
+    return weight.flatten(1).T if is_convolution else weight

@@ -113,16 +113,17 @@ class Graph:
         passes.note(len(z))
         return self.follow(self.nodes, {self.start: z}, len(z))
 
-    def at_once(self, z: Tensor, work: int, copies: int = 1, more: int = 0) -> int:
-        """How many pictures like z (1, C, *S), normalised, may be run with all their values kept: as BYTES hold.
+    def at_once(self, z: Tensor | Callable[[], Tensor], work: int, copies: int = 1, more: int = 0) -> int:
+        """How many pictures may be run with all their values kept: as BYTES hold.
 
-        copies: how often each value is kept.  work: what a node needs while it is worked on, in tensors of its size.
-        more: pictures whose values are kept as well.
+        z: one of them (1, C, *S), normalised, or what gives it; it is run where this was not done before.  work: what a
+        node needs while it is worked on, in tensors of its size.  copies: how often each value is kept.  more: pictures
+        whose values are kept as well.
         """
         sizes = self.run_of.sizes
         if not sizes:
             with torch.no_grad(), passes.uncounted():
-                values = self.values(z)
+                values = self.values(z if isinstance(z, Tensor) else z())
             counted: set[int] = set()
             for node in self.nodes:
                 parts = values[node] if isinstance(values[node], list | tuple) else [values[node]]

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from operator import is_
+from functools import cached_property
+from itertools import chain
+from operator import is_, itemgetter
 from typing import Any, Literal
 
 import torch
@@ -125,19 +128,35 @@ class State:
     weights: Digest
     settings: dict[tuple[int, str], object]
 
+    @cached_property
+    def readers(self) -> list[tuple[int, Callable[[dict[str, Any]], tuple[object, ...]]]]:
+        """For each module that has settings its number, and what gives them all, in their order."""
+        names: dict[int, list[str]] = {}
+        for i, name in self.settings:
+            names.setdefault(i, []).append(name)
+        return [(i, _getter(those)) for i, those in names.items()]
+
     def holds(self, net: nn.Module) -> bool:
         """Whether the network is still in this state."""
         if weight_digest(net) != self.weights:
             return False
-        attributes = [*map(vars, settled_contents(net).modules)]
+        attributes = settled_contents(net).attributes
         try:
-            now = [attributes[i][name] for i, name in self.settings]
+            now = [*chain.from_iterable([read(attributes[i]) for i, read in self.readers])]
         except (IndexError, KeyError):
             return False
         before = self.settings.values()
         if all(map(is_, now, before)):
             return True
         return all(type(a) is type(b) and (a is b or a == b) for a, b in zip(now, before, strict=True))
+
+
+def _getter(names: Sequence[str]) -> Callable[[dict[str, Any]], tuple[object, ...]]:
+    """What gives the values of these names, as a tuple also where there is one."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    (name,) = names
+    return lambda attributes: (attributes[name],)
 
 
 class Unprobed(Refused):

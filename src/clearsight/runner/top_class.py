@@ -33,7 +33,7 @@ class TopClass(ClassScore):
 
     def __getitem__(self, rows: Rows) -> ClassScore:
         first: FirstPass = self.__dict__["_first"]
-        if bool(first.known.all()):
+        if first.complete:
             return super().__getitem__(rows)
         return TopClass(self.__dict__["_model"], first, self._rows()[rows])
 

@@ -6,6 +6,7 @@ lrp_rules.py.  What is kept on the way is added up apart, so that the sum can be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from torch import Tensor, fx
 from clearsight.core import diagnostics, first_pass, passes
 from clearsight.core.model import Model
 from clearsight.core.pixel_convolution import with_gap
-from clearsight.core.targets import Target
+from clearsight.core.targets import ClassScore, Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.lrp_rules import (
     Change,
@@ -40,6 +41,7 @@ aten = torch.ops.aten
 
 WORK = 6  # tensors of an operation's own size that a rule works in
 BLOCK = 2**23  # weights that are changed at once, 32 MB
+_AS_THEY_ARE = ("logit", "value")  # scores whose slope is 1 at their class, and 0 at all others
 LOST = 1e-2  # what may be missing of the relevance that was put in, as a share of it, before a map is refused
 
 Changing = Callable[[Tensor, Change], Tensor]  # weights, and what is to become of them -> other weights
@@ -142,7 +144,7 @@ def _in_parts(
     if layer and graph.marked is None:
         raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
     a, wanted = _by_network(model, graph, x, layer)
-    together = graph.at_once(model.normalised(x[:1]).to(model.dtype), WORK)
+    together = graph.at_once(lambda: model.normalised(x[:1]).to(model.dtype), WORK)
     batches: list[tuple[Tensor, Tensor]] = []
     for rows in torch.split(torch.arange(len(x)), together):
         whole = together >= len(x)
@@ -238,6 +240,9 @@ def raised_class(target: Target, logits: Tensor) -> Tensor:
 
     Logits are scaled to at most 1 for it, where no probability is so near to 1 that nothing raises it.
     """
+    if isinstance(target, ClassScore) and type(target).__call__ is ClassScore.__call__ and target.of in _AS_THEY_ARE:
+        target(logits)  # which refuses classes that there are not
+        return target.index.to(logits.device).expand(len(logits))
     return slope(target, logits / logits.abs().amax(1, keepdim=True).clamp_min(1e-12)).argmax(1)
 
 
@@ -292,6 +297,8 @@ def _step(walk: Walk, node: fx.Node, r: Tensor, is_first: bool) -> None:
             walk.add_relevance(part, share)
     elif name == "getitem":
         _item(walk, node, args, r)
+    elif name in _SAME_ORDER:
+        walk.add_relevance(node.args[0], r.reshape(args[0].shape))
     elif name in _MOVES:
         share = _through(lambda v: node.target(v, *args[1:], **kwargs), args[0], r)  # type: ignore[operator]
         walk.add_relevance(node.args[0], share)
@@ -321,11 +328,11 @@ _AVERAGES = frozenset(
 )  # fmt: skip
 _MOVES = frozenset(
     {
-        "reshape", "view", "permute", "transpose", "t", "squeeze", "unsqueeze", "select", "slice", "expand",
-        "constant_pad_nd", "roll", "flip", "unfold", "amax", "pixel_shuffle", "pixel_unshuffle", "reflection_pad2d",
-        "replication_pad2d"
+        "permute", "transpose", "t", "select", "slice", "expand", "constant_pad_nd", "roll", "flip", "unfold", "amax",
+        "pixel_shuffle", "pixel_unshuffle", "reflection_pad2d", "replication_pad2d"
     }
 )  # fmt: skip
+_SAME_ORDER = frozenset({"reshape", "view", "squeeze", "unsqueeze"})  # what is moved by them is only called otherwise
 _PARTS = frozenset({"max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool3d"})
 _FINAL = frozenset({"_log_softmax"})  # what takes the same from all scores of a picture
 _GATES = ("sigmoid", "hardsigmoid", "_softmax", "tanh", "hardtanh")
@@ -536,9 +543,18 @@ def _average(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor) -> No
         r_part = r if len(parts) == 1 else torch.where((z >= 0) == (i == 0), r, 0.0)
         out = run(part)
         s = r_part / stable(out)
-        share = share + part * _through(run, part, s)
+        is_mean = word(node) == "mean" and not kwargs
+        share = share + part * (back_through_mean(s, part, *args[1:]) if is_mean else _through(run, part, s))
         walk.absorb(walk.each(r_part) - walk.each(s * out))
     walk.add_relevance(node.args[0], share)
+
+
+def back_through_mean(s: Tensor, x: Tensor, axes: list[int] | None = None, keepdim: bool = False) -> Tensor:
+    """What comes back to x of what comes back to its mean over some axes, s: as autograd gives it, to the bit."""
+    over = sorted(axis % x.dim() for axis in axes) if axes else [*range(x.dim())]
+    for axis in () if keepdim else over:
+        s = s.unsqueeze(axis)
+    return s.expand_as(x) / math.prod(x.shape[axis] for axis in over)
 
 
 def _signal(walk: Walk, node: fx.Node) -> fx.Node:
@@ -563,7 +579,7 @@ def _gate_rank(node: Any) -> int:
     while isinstance(node, fx.Node) and node.op == "call_function":
         if word(node) in _GATES:
             return _GATES.index(word(node))
-        if word(node) in ("mul", "div", "add") or word(node) in _MOVES | {"clone", "alias"}:
+        if word(node) in ("mul", "div", "add") or word(node) in _MOVES | _SAME_ORDER | {"clone", "alias"}:
             inputs = [n for n in node.args[:2] if isinstance(n, fx.Node) and n.op == "call_function"]
             if len(inputs) != 1:
                 break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -82,18 +82,18 @@ def _turned(logits: Tensor, backward: Backward, relus: int) -> Operations | None
     None, and nothing is changed, where there is another number of ReLUs, or what may hide or be one: functions of
     Python, and cuts at other values.
     """
-    nodes = operations_behind(logits)
-    rectifiers = [node for node in nodes if _is_relu(node)]
-    if len(rectifiers) != relus or any(map(_may_hide, {*nodes} - {*rectifiers})):
+    nodes = {node: str(node.name()) for node in operations_behind(logits)}
+    rectifiers = {node: name for node, name in nodes.items() if _is_relu(node, name)}
+    if len(rectifiers) != relus or any(_may_hide(*n) for n in nodes.items() if n[0] not in rectifiers):
         return None
     for node in rectifiers:
         node.register_hook(lambda passed, above: (backward(above[0], passed[0]),))
     return _written(nodes)
 
 
-def _written(nodes: Iterable[Any]) -> Operations:
+def _written(nodes: dict[Any, str]) -> Operations:
     """The operations in an order of their own, each with the numbers of those before it; copies are passed over."""
-    named = [(node, _name(node)) for node in nodes]
+    named = [(node, _name(node, name)) for node, name in nodes.items()]
     number = {node: i for i, (node, _) in enumerate(n for n in named if n[1] != _COPIES)}
 
     def origin(node: Any) -> Any:
@@ -108,29 +108,28 @@ def _written(nodes: Iterable[Any]) -> Operations:
     )
 
 
-def _name(node: Any) -> str:
+def _name(node: Any, name: str) -> str:
     if _in_python(node):
         return _OURS[node._forward_cls]
-    return _COPIES if _lies_anew(node) else str(node.name())
+    return _COPIES if _lies_anew(node, name) else name
 
 
-def _is_relu(node: Any) -> bool:
-    name = str(node.name())
+def _is_relu(node: Any, name: str) -> bool:
     return name == "ReluBackward0" or (name == "HardtanhBackward0" and bool(node._saved_min_val == 0))
 
 
-def _may_hide(node: Any) -> bool:
+def _may_hide(node: Any, name: str) -> bool:
     if _in_python(node):
         return node._forward_cls not in _OURS
-    return str(node.name()).startswith(_CUTS)
+    return name.startswith(_CUTS)
 
 
-def _lies_anew(node: Any) -> bool:
+def _lies_anew(node: Any, name: str) -> bool:
     """Whether an operation only says how one value for each channel lies, as pooling of several pictures ends.
 
     That of one picture may end without it.
     """
-    if not str(node.name()).startswith("AsStrided"):
+    if not name.startswith("AsStrided"):
         return False
     size, stride = node._saved_size, node._saved_stride
     return len(size) > 2 and set(size[2:]) == {1} and tuple(stride[:2]) == (size[1], 1)

@@ -81,7 +81,11 @@ def _with_relus(model: Model, x: Tensor, name: str) -> Graph:
 
 
 def _relus(graph: Graph) -> list[fx.Node]:
-    return [n for n in graph.nodes if n in graph.moving and open_range(n) is not None]
+    found = graph.run_of.found
+    if _relus not in found:
+        found[_relus] = [n for n in graph.nodes if n in graph.moving and open_range(n) is not None]
+    relus: list[fx.Node] = found[_relus]
+    return relus
 
 
 def _run(backward: Backward, _graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
