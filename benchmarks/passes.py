@@ -53,7 +53,6 @@ WHY = {  # known reasons; what has none here was not looked into
     "where its slope takes one",
     "ablation-cam": "a call's own cost beside one pass",
     "guided-integrated-gradients": "each step ranks all values of the picture by their gradient",
-    "xrai": "scikit-image cuts each picture into regions six times, half of the rest, and they are grown and ranked",
     "eigen-cam": "a call's own cost beside one pass, and of small pictures the eigenvectors",
 }  # fmt: skip
 ABOUT = (

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
+from clearsight.explainers import extremal_perturbation as extremal
 from clearsight.explainers.common.blur_levels import blur_between
+from clearsight.explainers.common.smooth_maximum import rings_of
 from clearsight.explainers.extremal_perturbation import (
     area_template,
     disc_masks,
@@ -80,7 +83,7 @@ def test_extremal_perturbation_smooth_max_replica(grid, sides):
     """Section 3.2 of the paper: each place of the mask looks at all places, also at those beyond the border."""
     near, beyond = nearness(grid, torch.Size(sides))
     places = torch.rand(2, *[n + 2 * b for n, b in zip(grid, beyond, strict=True)], generator=seeded(0))
-    found = smooth_max(near, beyond, places)
+    found = smooth_max(rings_of(near, beyond), beyond, places)
     assert found.shape == (2, *grid)
     assert max(beyond) > 0
     steps = [side / n for side, n in zip(sides, grid, strict=True)]
@@ -107,7 +110,7 @@ def test_extremal_perturbation_smooth_max_has_the_slope_of_its_formula():
     p, q = values.clone().requires_grad_(), values.double().requires_grad_()
     reach = q.unfold(1, 2 * beyond[0] + 1, 1).unfold(2, 2 * beyond[1] + 1, 1).flatten(3) * near
     (((reach * (20 * reach).softmax(-1)).sum(-1)) * weights).sum().backward()
-    (smooth_max(near, beyond, p) * weights).sum().backward()
+    (smooth_max(rings_of(near, beyond), beyond, p) * weights).sum().backward()
     torch.testing.assert_close(p.grad, q.grad.float(), rtol=1e-5, atol=1e-5)
 
 
@@ -115,12 +118,12 @@ def test_extremal_perturbation_favours_no_place_for_its_distance_from_the_border
     near, beyond = nearness([32, 32], torch.Size((224, 224)))
     assert beyond == [6, 6]
     for value in 1.0, 0.5:
-        mask = smooth_max(near, beyond, torch.full((1, 44, 44), value))
+        mask = smooth_max(rings_of(near, beyond), beyond, torch.full((1, 44, 44), value))
         assert float(mask.max() - mask.min()) < 1e-6
         assert 0.95 * value < float(mask.max()) <= value
     alone = torch.zeros(1, 44, 44)
     alone[0, 22, 22] = 1  # a disc, of a value near 1 to half a spread, and of nearly none from two spreads on
-    mask = smooth_max(near, beyond, alone)[0]
+    mask = smooth_max(rings_of(near, beyond), beyond, alone)[0]
     assert mask[16, 15:18].min() > 0.99
     assert mask[16, 19] == pytest.approx(math.exp(-0.5 * (1 / 1) ** 2 * 4 * 0.25), abs=0.02)
     assert mask[16, 23] == 0
@@ -257,7 +260,7 @@ def test_extremal_perturbation_replica(scale):
         first, second = torch.zeros_like(p), torch.zeros_like(p)
         for step in range(1, 5):
             z = p.clone().requires_grad_()
-            mask = smooth_max(near, beyond, z[None])[0]
+            mask = smooth_max(rings_of(near, beyond), beyond, z[None])[0]
             rank = mask.detach().flatten().argsort().argsort()
             target = torch.tensor([min(max(k + 1 - 0.7 * 36, 0.0), 1.0) for k in rank.tolist()])
             level = (mask.detach().flatten() / 1e-4).round()
@@ -268,7 +271,7 @@ def test_extremal_perturbation_replica(scale):
             second = 0.999 * second + 0.001 * z.grad**2
             move = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
             p = (p - 0.02 * move).clamp(0, 1)
-        mask = smooth_max(near, beyond, p[None])[0]
+        mask = smooth_max(rings_of(near, beyond), beyond, p[None])[0]
         with torch.no_grad():
             assert float(score(mask)) > max(tried)  # it is the mask that is compared, not the best disc
         wanted = nn.functional.interpolate(mask[None, None], (12, 18), mode="bilinear")[0, 0]
@@ -305,6 +308,30 @@ def test_extremal_perturbation_of_more_pictures_than_a_pass_holds(bent):
     for i in (0, 15, 16, 17):
         alone = method(bent, x[i : i + 1], ClassScore(classes[i]), iterations=3)
         torch.testing.assert_close(whole[i : i + 1], alone, rtol=1e-3, atol=1e-3)
+
+
+class Copies(TorchDispatchMode):
+    """How often the levels of blur of pictures of 16 x 24 were copied, and how often a part of them was looked up."""
+
+    whole = parts = 0
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        out = op(*args, **kwargs or {})
+        self.whole += not op.is_view and getattr(out, "shape", ())[1:] == (8, 3, 16, 24)
+        self.parts += op is torch.ops.aten.index_select.default
+        return out
+
+
+def test_extremal_perturbation_looks_up_two_levels_in_a_step_and_finds_its_rings_once(bent, pictures, monkeypatch):
+    counted, rings = [], []
+    monkeypatch.setattr(extremal, "rings_of", lambda *given: rings.append(given) or rings_of(*given))
+    for iterations in 2, 5:
+        with Copies() as copies:
+            extremal.extremal_perturbation(bent, pictures, ClassScore(0), iterations=iterations)
+        counted.append((copies.whole, copies.parts))
+    assert counted[0] == (1, 2 * (2 + 1))  # the levels themselves; two of each step, and of the map at the end
+    assert counted[1] == (1, 2 * (5 + 1))
+    assert len(rings) == 2
 
 
 def test_extremal_perturbation_refuses_nonsense(bent, pictures):

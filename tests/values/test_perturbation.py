@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 
 from clearsight.core import rng
@@ -564,7 +565,7 @@ def test_xrai_takes_the_regions_by_the_mean_of_what_is_new():
     regions[2, 30:50, 30:50] = True
     regions[3, 30:50, 30:51] = True  # adds 20 pixels to the one before: too few
     regions[4, 200:, :] = True
-    found = rank_regions(density, regions.reshape(5, -1))
+    found = rank_regions(density[None], [regions.reshape(5, -1)])[0]
     assert (found[:10, :10] == 3).all()
     assert np.allclose(found[:10, 10:20], 1)
     assert (found[30:50, 30:50] == 2).all()
@@ -593,6 +594,30 @@ def test_xrai_regions_are_felzenszwalbs_grown_by_a_disk():
     assert 6 < len(wanted) < 400
     large = overlapping_regions(speckled.repeat_interleave(2, 1).repeat_interleave(2, 2)).reshape(-1, 448, 448)
     assert (large[:, ::2, ::2].mean(0) - np.stack(wanted).mean(0)).std() < 0.1
+
+
+def test_xrai_ranks_all_pictures_in_the_same_rounds_and_smooths_each_once(bent, pictures, monkeypatch):
+    """What is saved, counted; and a picture has the map that it has alone."""
+    sums, smoothed = [], []
+    bincount, gaussian = np.bincount, ndimage.gaussian_filter
+
+    def counted(*given, **options):
+        sums.append(1)
+        return bincount(*given, **options)
+
+    def noted(image, sigma, **options):
+        smoothed.append(max(np.atleast_1d(sigma)) > 0)  # felzenszwalb calls it with 0 for each of six scales
+        return gaussian(image, sigma=sigma, **options)
+
+    monkeypatch.setattr(np, "bincount", counted)
+    monkeypatch.setattr(ndimage, "gaussian_filter", noted)
+    whole, rounds = explain(bent, pictures, "xrai(steps=1)", ClassScore(0)).maps, [len(sums)]
+    assert (sum(smoothed), len(smoothed)) == (3, 3 * 7)
+    for picture, wanted in zip(pictures, whole, strict=True):
+        sums.clear()
+        torch.testing.assert_close(explain(bent, picture[None], "xrai(steps=1)", ClassScore(0)).maps[0], wanted)
+        rounds.append(len(sums))
+    assert rounds[0] == max(rounds[1:]) > 6  # of bincount, two a round
 
 
 def test_xrai_of_a_flat_picture_is_nothing(bent):

@@ -14,7 +14,7 @@ from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.blur_levels import blur_between, mix, shares_of
 from clearsight.explainers.common.gradient import folded_outputs, many_passes
-from clearsight.explainers.common.smooth_maximum import smooth_maximum
+from clearsight.explainers.common.smooth_maximum import Ring, rings_of, smooth_maximum
 from clearsight.internals.fused_forward import fused_forward
 from clearsight.internals.layers import enlarge, flowing, gradients
 from clearsight.internals.vjp import vjp
@@ -104,27 +104,28 @@ def _optimised(
     """
     sides = levels.shape[3:]
     near, beyond = nearness([*seeds.shape[1:]], sides)
+    rings = rings_of(near, beyond)
     edges = [b for b in reversed(beyond) for _ in range(2)]
     places = F.pad(seeds[:, None], edges, mode="replicate")[:, 0].requires_grad_()
     adam = torch.optim.Adam([places], RATE)
     few = max(1, FEW * AT_224 // levels[0, 0].numel())
     for i in range(iterations):
         with torch.enable_grad():
-            masks = smooth_max(near, beyond, places)
+            masks = smooth_max(rings, beyond, places)
         weight = WEIGHT * (LAST_WEIGHT / WEIGHT) ** (i / max(1, iterations - 1))
         flat = masks.detach().flatten(1)
         slopes = (2 * weight / flat.shape[1] * (flat - template_at_rank(flat, area))).view_as(masks)
         for rows, _ in pairs(len(levels), 1, few, backward=True):
-            index = rows.to(levels.device)
-            part = masks.detach()[index].requires_grad_()
+            here = slice(int(rows[0]), int(rows[-1]) + 1)  # they follow one another: nothing is copied
+            part = masks.detach()[here].requires_grad_()
             with torch.enable_grad():
-                seen = blur_between(levels[index], 1 - enlarge(part, sides))
-                kept = flowing(target[rows](folded_outputs(model, seen))) / unit[index]
-            slopes[index] -= gradients(kept, part)[0]
+                seen = blur_between(levels[here], 1 - enlarge(part, sides))
+                kept = flowing(target[rows](folded_outputs(model, seen))) / unit[here]
+            slopes[here] -= gradients(kept, part)[0]
         places.grad = vjp(masks, places, slopes)
         adam.step()
         places.clamp_(0, 1)
-    return smooth_max(near, beyond, places.detach())
+    return smooth_max(rings, beyond, places.detach())
 
 
 def _tried(model: Model, levels: Tensor, target: Target, discs: Tensor) -> Tensor:
@@ -172,9 +173,9 @@ def nearness(grid: list[int], sides: torch.Size) -> tuple[Tensor, list[int]]:
     return torch.exp(-2 * (far - 0.5).clamp_min(0) ** 2), beyond
 
 
-def smooth_max(near: Tensor, beyond: list[int], places: Tensor) -> Tensor:
+def smooth_max(rings: list[Ring], beyond: list[int], places: Tensor) -> Tensor:
     """places (B, *s + 2 beyond) -> the mask (B, *s): nearly the largest of the values that reach each place."""
-    return smooth_maximum(near, beyond, places, SHARPNESS)
+    return smooth_maximum(rings, beyond, places, SHARPNESS)
 
 
 def area_template(area: float, n: int) -> Tensor:

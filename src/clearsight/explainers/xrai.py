@@ -1,5 +1,8 @@
 """Kapishnikov, Bolukbasi, Viégas & Terry 2019, arXiv:1906.02825, section 3 and algorithm 1."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,11 +15,15 @@ from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.path import path_gradients
 
+if TYPE_CHECKING:
+    from scipy.sparse import csc_array, csr_array
+
 SIDE = 224  # larger pictures are cut into regions at this size, for which the numbers below are meant
 SCALES = (50, 100, 150, 250, 500, 1200)  # of Felzenszwalb's method: larger ones give larger regions
 SIGMA, SMALLEST = 0.8, 150  # its smoothing, and the fewest pixels of a region
 RADIUS = 5  # pixels by which a region is grown, so that it holds its own edge
 FEWEST = 50  # pixels; a region that adds fewer is left out
+RANKED = SIDE**2  # pixels of pictures whose regions are ranked together, so that what is kept of them is bounded
 
 
 @method(paper="arXiv:1906.02825", claims="signed class-sensitive pictures-only")
@@ -50,11 +57,13 @@ def xrai(model: Model, x: Tensor, target: Target, *, steps: int = 50) -> Tensor:
     ends = [x.flatten(1).amin(1), x.flatten(1).amax(1)]
     paths = [path_gradients(model, x, target, end.view(-1, 1, 1, 1), steps) for end in ends]
     density = ((paths[0] + paths[1]) / 2).amax(1)
-    maps = [
-        rank_regions(d.cpu().double().numpy(), overlapping_regions(picture))
-        for d, picture in zip(density, x.cpu(), strict=True)
-    ]
-    return torch.from_numpy(np.stack(maps)).to(x.device, torch.float32)
+    numbers, pictures = density.cpu().double().numpy(), x.cpu()
+    few = max(1, RANKED // numbers[0].size)
+    maps = []
+    for i in range(0, len(pictures), few):
+        regions = [overlapping_regions(picture) for picture in pictures[i : i + few]]
+        maps.append(rank_regions(numbers[i : i + few], regions))
+    return torch.from_numpy(np.concatenate(maps)).to(x.device, torch.float32)
 
 
 def overlapping_regions(picture: Tensor) -> NDArray[np.bool_]:
@@ -62,6 +71,7 @@ def overlapping_regions(picture: Tensor) -> NDArray[np.bool_]:
 
     A picture smaller than SIDE is not enlarged for it; areas are then meant as parts of the picture.
     """
+    from scipy import ndimage
     from skimage.segmentation import felzenszwalb
 
     size = picture.shape[1:]
@@ -73,76 +83,98 @@ def overlapping_regions(picture: Tensor) -> NDArray[np.bool_]:
     pixels = (seen.permute(1, 2, 0) * 2 - 1).double().numpy()
     at = [((np.arange(s) + 0.5) * c / s).astype(int) for s, c in zip(size, canvas, strict=True)]
     radius = round(RADIUS * part**0.5)
-    regions = []
-    for scale in SCALES:
-        smallest = max(1, round(SMALLEST * part))
-        labels = felzenszwalb(pixels, scale=scale * part, sigma=SIGMA, min_size=smallest, channel_axis=-1)
-        inside = grown(labels, radius)
-        if canvas != tuple(size):
-            inside = inside[:, at[0][:, None], at[1]]
-        regions.append(inside.reshape(len(inside), -1))
-    return np.concatenate(regions)
+    smallest = max(1, round(SMALLEST * part))
+    smooth = ndimage.gaussian_filter(pixels, (SIGMA, SIGMA, 0))  # once for all scales, as felzenszwalb does it for each
+    cuts = [felzenszwalb(smooth, scale=scale * part, sigma=0, min_size=smallest, channel_axis=-1) for scale in SCALES]
+    inside = grown(np.stack(cuts), radius)
+    if canvas != tuple(size):
+        inside = inside[:, at[0][:, None], at[1]]
+    return inside.reshape(len(inside), -1)
 
 
-def grown(labels: NDArray[np.intp], radius: int) -> NDArray[np.bool_]:
-    """The regions of labels (H, W) from 0 to n - 1, each with the pixels no further from it than radius: (n, H, W).
+def grown(cuts: NDArray[np.intp], radius: int) -> NDArray[np.bool_]:
+    """The regions of cuts (s, H, W), numbered from 0 in each, with the pixels no further than radius: (n, H, W).
 
-    A pixel outside a region has its nearest neighbour in there on the region's edge.
+    The regions of the first cut come first.  A pixel outside a region has its nearest neighbour in there on the
+    region's edge.
 
-    >>> grown(np.array([[0, 0, 1, 1]]), 1).astype(int).tolist()
+    >>> grown(np.array([[[0, 0, 1, 1]]]), 1).astype(int).tolist()
     [[[1, 1, 1, 0]], [[0, 1, 1, 1]]]
     """
-    (height, width), n = labels.shape, labels.max() + 1
-    framed = np.zeros((n, height + 2 * radius, width + 2 * radius), dtype=bool)
+    many = cuts.max((1, 2)) + 1
+    labels = cuts + (many.cumsum() - many)[:, None, None]
+    height, width = labels.shape[1:]
+    framed = np.zeros((many.sum(), height + 2 * radius, width + 2 * radius), dtype=bool)
     inside = framed[:, radius : radius + height, radius : radius + width]
-    inside[labels, *np.indices(labels.shape, sparse=True)] = True
+    inside[labels, *np.indices((height, width), sparse=True)] = True
     edge = np.zeros(labels.shape, dtype=bool)
     for one, other, differ in (
-        (edge[1:], edge[:-1], labels[1:] != labels[:-1]),
         (edge[:, 1:], edge[:, :-1], labels[:, 1:] != labels[:, :-1]),
+        (edge[..., 1:], edge[..., :-1], labels[..., 1:] != labels[..., :-1]),
     ):
         one |= differ
         other |= differ
-    y, x = edge.nonzero()
-    places = np.ravel_multi_index((labels[y, x], y + radius, x + radius), framed.shape)
+    _, y, x = edge.nonzero()
+    places = np.ravel_multi_index((labels[edge], y + radius, x + radius), framed.shape)
     steps = np.arange(-radius, radius + 1)
     near = np.add.outer(steps**2, steps**2) <= radius**2
     framed.reshape(-1)[np.add.outer(places, np.add.outer(steps * framed.shape[2], steps)[near])] = True
     return inside
 
 
-def rank_regions(density: NDArray[np.float64], regions: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """density (H, W), regions (n, H * W) -> (H, W): again and again the region whose new pixels have the highest mean.
+def rank_regions(density: NDArray[np.float64], regions: Sequence[NDArray[np.bool_]]) -> NDArray[np.float64]:
+    """density (B, H, W), of each picture regions (n, H * W) -> (B, H, W), ranked picture by picture.
 
-    What each region would add is kept as a sum and a number of pixels, from which what is taken is subtracted: every
-    pixel is taken once, so all rounds together cost as much as one look at all regions.
+    Again and again the region is taken whose new pixels have the highest mean, of all pictures at once.  What each
+    region would add is kept as a sum and a number of pixels, from which what is taken is subtracted: every pixel is
+    taken once, so all rounds together cost as much as one look at all regions.
     """
-    flat = density.ravel()
-    fewest = max(FEWEST * flat.size / SIDE**2, 1)
+    from scipy.sparse import csr_array
+
+    flat, size, most = density.ravel(), density[0].size, max(map(len, regions))
+    fewest = max(FEWEST * size / SIDE**2, 1)
+    region, pixel = _numbered(regions, size, most)
+    rows = np.arange(len(density)) * most
+    slots = len(density) * most  # for regions: as many for each picture
+    total = np.bincount(region, flat[pixel], slots)  # of what is new in each region, and its number of pixels
+    count = np.bincount(region, minlength=slots)
+    shape, begins = (slots, flat.size), np.concatenate([[0], count.cumsum()])
+    by_region = csr_array((np.ones(len(pixel), dtype=bool), pixel, begins), shape=shape)
+    by_pixel = by_region.tocsc()
     fresh = np.ones(flat.size, dtype=bool)
-    region, pixel = np.divmod(np.flatnonzero(regions), flat.size)
-    ends = np.bincount(region, minlength=len(regions)).cumsum().tolist()
-    around = region[np.argsort(pixel, kind="stable")]  # the regions of each pixel, one pixel after the other
-    last = np.bincount(pixel, minlength=flat.size).cumsum().tolist()
-    total = np.bincount(region, flat[pixel], len(regions))  # of what is new in each region, and its number of pixels
-    count = np.bincount(region, minlength=len(regions))
-    count_of = count.tolist()  # before anything is taken
     ranked = np.zeros_like(flat)
     while True:
-        gains = np.full(len(regions), -np.inf)
+        gains = np.full(slots, -np.inf)
         np.divide(total, count, out=gains, where=count >= fewest)
-        best = int(gains.argmax())
-        if gains[best] == -np.inf:
+        best = gains.reshape(-1, most).argmax(1) + rows
+        best = best[gains[best] > -np.inf]
+        if not len(best):
             break
-        inside = pixel[ends[best] - count_of[best] : ends[best]]
-        new = inside[fresh[inside]]
-        ranked[new] = gains[best]
+        inside, lengths = _listed(by_region, best)
+        is_new = fresh[inside]
+        new = inside[is_new]
+        ranked[new] = np.repeat(gains[best], lengths)[is_new]
         fresh[new] = False
-        touched = [around[last[i - 1] if i else 0 : last[i]] for i in new.tolist()]
-        less = np.repeat(flat[new], [*map(len, touched)])
-        where = np.concatenate(touched)
-        total -= np.bincount(where, less, len(regions))
-        count -= np.bincount(where, minlength=len(regions))
-    if fresh.any():
-        ranked[fresh] = flat[fresh].mean()
+        touched, lengths = _listed(by_pixel, new)
+        total -= np.bincount(touched, np.repeat(flat[new], lengths), slots)
+        count -= np.bincount(touched, minlength=slots)
+    for one, values, left in zip(*(a.reshape(-1, size) for a in (ranked, flat, fresh)), strict=True):
+        if left.any():
+            one[left] = values[left].mean()
     return ranked.reshape(density.shape)
+
+
+def _numbered(regions: Sequence[NDArray[np.bool_]], size: int, most: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Each region (n, size) of each picture with each of its pixels, both numbered on from picture to picture."""
+    held = [np.divmod(np.flatnonzero(inside), size) for inside in regions]
+    numbers = zip(*((region + i * most, pixel + i * size) for i, (region, pixel) in enumerate(held)), strict=True)
+    region, pixel = map(np.concatenate, numbers)
+    return region, pixel
+
+
+def _listed(lists: "csr_array | csc_array", keys: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The pixels of some regions, or the regions of some pixels, one key after the other, and how many each has."""
+    begins = lists.indptr[keys]
+    lengths = lists.indptr[keys + 1] - begins
+    ends = lengths.cumsum()
+    return lists.indices[np.arange(lengths.sum()) + np.repeat(begins - ends + lengths, lengths)], lengths

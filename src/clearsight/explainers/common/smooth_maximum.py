@@ -14,19 +14,20 @@ import torch
 from torch import Tensor
 
 Shift = tuple[slice, ...]
+Ring = tuple[float, list[Shift]]  # how near, and where the places of the mask find the values that are so near
 
 
-def smooth_maximum(near: Tensor, beyond: list[int], values: Tensor, sharpness: float) -> Tensor:
+def smooth_maximum(rings: list[Ring], beyond: list[int], values: Tensor, sharpness: float) -> Tensor:
     """values (B, *s + 2 beyond), from 0 to 1 -> (B, *s): nearly the largest of what reaches each place; differentiable.
 
-    near (k,): how much of the values around a place reaches it, row by row.  beyond: how far they reach on each axis.
+    rings: how much of the values around a place reaches it.  beyond: how far they reach on each axis.
     """
-    found: Tensor = _SmoothMaximum.apply(values, _rings(near, beyond), beyond, sharpness)
+    found: Tensor = _SmoothMaximum.apply(values, rings, beyond, sharpness)
     return found
 
 
-def _rings(near: Tensor, beyond: list[int]) -> list[tuple[float, list[Shift]]]:
-    """Each nearness that occurs, and where the places of the mask find the values that are so near, on all axes."""
+def rings_of(near: Tensor, beyond: list[int]) -> list[Ring]:
+    """Each nearness that occurs in near (k,), of the values around a place row by row, and where these stand."""
     rings: dict[float, list[Shift]] = {}
     offsets = itertools.product(*[range(2 * b + 1) for b in beyond])
     for nearness, offset in zip(near.tolist(), offsets, strict=True):
@@ -39,9 +40,7 @@ class _SmoothMaximum(torch.autograd.Function):
     """Pictures are the last axis, so that shifted maps are long rows; the two sums lie one after the other there."""
 
     @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, rings: list[tuple[float, list[Shift]]], beyond: list[int], sharpness: float
-    ) -> Tensor:
+    def forward(ctx: Any, values: Tensor, rings: list[Ring], beyond: list[int], sharpness: float) -> Tensor:
         v = values.movedim(0, -1).contiguous()
         n = len(values)
         sums = v.new_zeros(*[side - 2 * b for side, b in zip(v.shape, beyond, strict=False)], 2 * n)
