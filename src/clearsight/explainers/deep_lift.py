@@ -75,7 +75,7 @@ def _in_parts(
     """
     last = in_pieces(graph) and may_lie_last(model, graph, x[:1])
     z, flat = (_normalised(model, t, last) for t in (x[:1], torch.full_like(x[:1], baseline)))
-    most, run = (_together if together else _beside)(graph, z, flat)
+    most, run = (_together if together else _beside)(graph, z, flat, baseline)
     maps: list[Tensor] = []
     size = -(-len(x) // -(-len(x) // most))  # as many in each portion: one alone costs more than its share
     for rows in torch.split(torch.arange(len(x)), size):
@@ -93,17 +93,17 @@ def _in_parts(
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]  # from normalised pictures to their logits, and those of the baseline
 
 
-def _together(graph: Graph, z: Tensor, flat: Tensor) -> tuple[int, Run]:
-    """How many pictures like z (1, C, *S) go at once, and how: with the flat one beside them."""
+def _together(graph: Graph, z: Tensor, flat: Tensor, baseline: float) -> tuple[int, Run]:
+    """How many pictures like z (1, C, *S) go at once, and how: with the flat one in their batch."""
 
     def run(z: Tensor) -> tuple[Tensor, Tensor]:
         out, before = run_together(graph, z, flat)
-        return out, _finite(before)
+        return out, _finite(before, baseline)
 
     return graph.at_once(z, work=4, more=1, unkept=UNKEPT), run
 
 
-def _beside(graph: Graph, z: Tensor, flat: Tensor) -> tuple[int, Run]:
+def _beside(graph: Graph, z: Tensor, flat: Tensor, baseline: float) -> tuple[int, Run]:
     """How many pictures like z (1, C, *S) go at once, and how: after the flat one, by its values.
 
     That goes once for all, where its values can stand beside those of several pictures.
@@ -112,7 +112,7 @@ def _beside(graph: Graph, z: Tensor, flat: Tensor) -> tuple[int, Run]:
     def values(flat: Tensor) -> Values:
         with torch.no_grad():
             before = graph.values(flat)
-        _finite(before[graph.end])
+        _finite(before[graph.end], baseline)
         return before
 
     once = values(flat)
@@ -125,11 +125,12 @@ def _beside(graph: Graph, z: Tensor, flat: Tensor) -> tuple[int, Run]:
     return graph.at_once(z, work=4, more=1) if alike else graph.at_once(z, work=4, copies=2), run
 
 
-def _finite(scores: Tensor) -> Tensor:
+def _finite(scores: Tensor, baseline: float) -> Tensor:
     """The scores of the baseline.  Refused: they are not finite."""
     if not bool(scores.isfinite().all()):
         raise Refused(
-            "deep-lift: the scores of the baseline, a flat picture, are not finite: give another baseline="
+            f"deep-lift: the scores of the baseline, a flat picture of {baseline:g}, are not finite: give another "
+            "baseline="
         )
     return scores
 

@@ -127,7 +127,7 @@ def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         return
     rows = [t.as_strided((len(t), x[:1].numel()), (t.stride(0), 1)) for t in tensors]
     long = max(1, IN_CACHE // (len(x) + 1))
-    yield from zip(*(t.split(long, 1) for t in rows), strict=True)
+    yield from zip(*(torch.split(t, long, 1) for t in rows), strict=True)
 
 
 def _is_dense(t: Tensor) -> bool:
@@ -157,7 +157,7 @@ class Winners:
 
 
 def winners(x: Tensor, was: Tensor, new: Tensor, at_new: Tensor, old: Tensor, at_old: Tensor) -> Winners:
-    """Where what a max-pooling gives goes back to: x (B, C, *s), was (B, C, *s) or (1, C, *s), and its results for them.
+    """Where what a max-pooling gives goes back to: x (B, C, *s), was likewise or (1, C, *s), and its results for them.
 
     What it gains goes to the place that wins now, what it loses to the one that won before.  Where nothing changes, a
     number that is nothing beside any other makes it the winner's own slope.

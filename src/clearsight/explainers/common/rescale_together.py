@@ -80,7 +80,6 @@ def run_together(graph: Graph, z: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]
     """
     plan, run = plan_of(graph), _Run(graph, {graph.start: z}, {graph.start: flat}, len(z))
     assert plan is not None
-    passes.note(len(z) + 1)
     try:
         for step, gone in plan:
             step(run)
@@ -89,6 +88,7 @@ def run_together(graph: Graph, z: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]
         graph.run_of.found["together"] = None
         raise
     out: Tensor = run.now[graph.end]
+    passes.note(len(z) + 1)
     passes.await_back(out)
     return out, run.was[graph.end]
 
@@ -104,11 +104,12 @@ def _plan(graph: Graph) -> Plan | None:
         if kind is None:
             return None
         step: Step = partial(kind, node)
-        if kind is _rectified:
+        bounds = open_range(node)
+        if kind is _rectified and bounds is not None:
             source = node.all_input_nodes[0]
             over_source = len(source.users) == 1 and kinds.get(source) in _FRESH
-            over_gradient = len(node.users) == 1 and kinds[next(iter(node.users))] in (_convolved, _padded)
-            step = partial(_rectified, node, open_range(node), over_source, over_gradient)
+            over_gradient = len(node.users) == 1 and kinds.get(next(iter(node.users))) in (_convolved, _padded)
+            step = partial(_rectified, node, bounds, over_source, over_gradient)
         plan.append((step, gone.get(node, [])))
     return plan
 
@@ -129,9 +130,13 @@ def _kind(graph: Graph, node: fx.Node) -> Callable[..., None] | None:
         return _convolved
     if name == "add" and moving == {0, 1} and not node.kwargs:
         return _summed
-    if name == "constant_pad_nd" and all(type(n) is int for n in node.args[1]):  # type: ignore[union-attr]
+    if name == "constant_pad_nd" and all(type(n) is int for n in _arguments(node)[1]):
         return _padded
     return _apart
+
+
+def _arguments(node: fx.Node) -> tuple[Any, ...]:
+    return node.args
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
@@ -145,12 +150,14 @@ def _apart(node: fx.Node, run: _Run) -> None:
         return
     if not now.is_floating_point() or now.shape != (run.pictures, *was.shape[1:]) or len(was) != 1:
         raise ApartError
-    if word(node) == "getitem" and node.args[0] in run.both:
-        run.both[node] = run.both[node.args[0]][node.args[1]]  # type: ignore[index]
+    if word(node) == "getitem":
+        source, part = _arguments(node)
+        if source in run.both:
+            run.both[node] = run.both[source][part]
 
 
 def _convolved(node: fx.Node, run: _Run) -> None:
-    source, *others = node.args
+    source, *others = _arguments(node)
     weight, bias, *rest = (run.constant(a) if isinstance(a, fx.Node) else a for a in others)
     with torch.no_grad():
         args = with_gap((run.joined(source), weight, bias, *rest))
@@ -159,7 +166,7 @@ def _convolved(node: fx.Node, run: _Run) -> None:
 
 
 def _summed(node: fx.Node, run: _Run) -> None:
-    one, other = node.args
+    one, other = _arguments(node)
     if run.now[one].shape != run.now[other].shape:
         _apart(node, run)
         return
@@ -169,7 +176,7 @@ def _summed(node: fx.Node, run: _Run) -> None:
 
 
 def _padded(node: fx.Node, run: _Run) -> None:
-    source, pad, *value = node.args
+    source, pad, *value = _arguments(node)
     if len(pad) >= 2 * run.now[source].dim():  # the axis of pictures too
         raise ApartError
     with torch.no_grad():
@@ -177,9 +184,7 @@ def _padded(node: fx.Node, run: _Run) -> None:
     run.put(node, both, _Padded.apply(run.now[source], both[:-1], pad))
 
 
-def _rectified(
-    node: fx.Node, bounds: tuple[float, float], over_source: bool, over_gradient: bool, run: _Run
-) -> None:
+def _rectified(node: fx.Node, bounds: tuple[float, float], over_source: bool, over_gradient: bool, run: _Run) -> None:
     """A ReLU; over_source, over_gradient: nobody else reads what it works on, or the gradient that comes back."""
     source = node.all_input_nodes[0]
     with torch.no_grad():
@@ -191,7 +196,7 @@ def _rectified(
 
 def _pooled(node: fx.Node, run: _Run) -> None:
     """Max-pooling, which also says where."""
-    source, *rest = node.args
+    source, *rest = _arguments(node)
     with torch.no_grad():
         both = run.joined(source)
         out, at = node.target(both, *rest, **node.kwargs)  # type: ignore[operator]
