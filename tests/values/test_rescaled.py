@@ -7,13 +7,14 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from clearsight.core.classifier import Classifier
 from clearsight.core.diagnostics import SHARE
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
-from clearsight.explainers.common import lrp_rules, rescale, rescale_rules
+from clearsight.explainers.common import lrp_rules, rescale, rescale_rules, rescale_together
 from clearsight.explainers.common.completeness import LEAST, size_of
 from clearsight.explainers.deep_lift import deep_lift
 from clearsight.internals.graph import word
@@ -507,7 +508,7 @@ def test_a_relu_piece_by_piece_is_the_curve(monkeypatch, laid, piece, rows):
 
         many = was.detach().expand_as(x)
         wanted = rescale.vjp(rescale.curve(x, many, relu), x, back)
-        found = rescale.opened(x, many, relu(x), relu(was.detach()), 0.0, high)
+        found = rescale.opened(x, many, 0.0, high)
         assert torch.equal(found, relu(x))
         torch.testing.assert_close(rescale.vjp(found, x, back), wanted, rtol=1e-5, atol=1e-6)
 
@@ -515,8 +516,7 @@ def test_a_relu_piece_by_piece_is_the_curve(monkeypatch, laid, piece, rows):
 def test_a_relu_keeps_the_order_of_its_numbers():
     """Of one picture too, whose strides several orders have: convolutions behind it go by them."""
     x = torch.randn(1, 4, 5, 6).to(memory_format=torch.channels_last).requires_grad_()
-    out = x.relu()
-    assert rescale.opened(x, x.detach(), out, out.detach(), 0.0, torch.inf).stride() == x.stride()
+    assert rescale.opened(x, x.detach(), 0.0, torch.inf).stride() == x.stride()
 
 
 def test_the_winners_of_a_pooling_by_hand():
@@ -530,6 +530,92 @@ def test_the_winners_of_a_pooling_by_hand():
     out, _ = rescale.peaks(now, was, pool)
     g = rescale.vjp(out, now, torch.tensor([[[[1.0, 10.0, 100.0, 1000.0]]]])).flatten()
     torch.testing.assert_close(g, torch.tensor([0.5, 0.0, 20 / 3, 0.0, 100.0, 0.0, 0.0, 0.0]))
+
+
+class Plain(nn.Module):
+    """Convolutions, one of them read twice, padding to one side, pooling, a sum, and a dense layer."""
+
+    def __init__(self, pool: nn.Module, norm: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 3, bias=False)
+        self.pool, self.norm, self.head = pool, nn.BatchNorm2d(6) if norm else nn.Identity(), nn.LazyLinear(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu6(3 * self.a(x))
+        h = F.relu(self.b(h) + h, inplace=True)
+        h = self.c(F.pad(h, (0, 1, 0, 1)))
+        h = h + self.norm(h.relu())
+        out: Tensor = self.head(self.pool(h).flatten(1))
+        return out
+
+
+def plain(pool: nn.Module, norm: bool = False) -> Classifier:
+    net = made(lambda: Plain(pool, norm)).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net(pictures())
+    return wrapped(net)
+
+
+POOLS = [nn.MaxPool2d(2), nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(2), nn.AdaptiveMaxPool2d(2)]
+
+
+@pytest.mark.parametrize("laid", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("pool", POOLS)
+def test_one_batch_with_the_baseline_is_the_rules_one_by_one(pool, laid):
+    """Also where the picture is the baseline in places, so that nothing changes there."""
+    model, x = plain(pool, norm=True), pictures()
+    x[:, :, :4] = 0
+    z, flat = (model.normalised(t).to(memory_format=laid) for t in (x, torch.zeros_like(x[:1])))
+    back = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    with model.undisturbed():
+        graph = graph_of(model, x[:1])
+        all_values = graph.values(torch.cat([z, flat]))  # rounded as those of the pictures: nothing changes exactly
+        before = {node: tuple(p[-1:] for p in v) if isinstance(v, tuple) else v[-1:] for node, v in all_values.items()}
+        one, two = (z.detach().requires_grad_() for _ in range(2))
+        apart = graph(one, rescale_rules.rules(graph, before, 1))
+        out, was = rescale_together.run_together(graph, two, flat)
+    torch.testing.assert_close((out, was), (apart, before[graph.end]), rtol=1e-5, atol=1e-5)
+    found, wanted = rescale.vjp(out, two, back), rescale.vjp(apart, one, back)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    assert torch.autograd.grad(graph(one).sum(), one)[0].sub(wanted).abs().max() > 0.01  # not the gradient
+
+
+def test_the_baseline_is_a_row_of_each_product(monkeypatch):
+    """Each layer runs once for the pictures and their baseline, and once for the first picture, by the network."""
+    model, x, rows = plain(nn.MaxPool2d(2)), pictures(4), []
+    explain(model, x, "deep-lift", ClassScore(1))  # what is done once
+    monkeypatch.setattr(rescale_together, "with_gap", lambda args: rows.append(len(args[0])) or args)
+    with FlopCounterMode(display=False) as counter, model.undisturbed():
+        e = explain(model, x, "deep-lift", ClassScore(1))
+    assert (rows, e.forwards, e.backwards) == ([5, 5, 5], 5 / 4, 1)
+    spent = {packet.__name__: n for packet, n in counter.get_flop_counts()["Global"].items()}
+    with FlopCounterMode(display=False) as one, model.undisturbed(), torch.no_grad():
+        model(x[:1])
+    whole = {packet.__name__: n for packet, n in one.get_flop_counts()["Global"].items()}
+    assert spent["convolution"] == (5 + 1) * whole["convolution"]
+    assert spent["convolution_backward"] == 4 * whole["convolution"]
+
+
+class Windowed(nn.Module):
+    """Windows of all pictures stand on one axis, so that the baseline is no row among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 24, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).unflatten(2, (2, 4)).transpose(1, 2).flatten(0, 1)
+        out: Tensor = self.head(h.relu().flatten(1)).unflatten(0, (-1, 2)).sum(1)
+        return out
+
+
+def test_a_baseline_that_is_no_row_goes_apart():
+    model, x = wrapped(made(Windowed)), pictures()
+    for _ in range(2):  # the second time it is known
+        e = explain(model, x, "deep-lift", ClassScore(1))
+        torch.testing.assert_close(e.maps.flatten(1).sum(1), change(model, x, 0.0, ClassScore(1)), rtol=1e-4, atol=1e-5)
+        assert rescale_together.plan_of(graph_of(model, x[:1])) is None
 
 
 def test_the_baseline_goes_once_for_all_pictures():

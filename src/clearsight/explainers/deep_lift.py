@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
@@ -13,6 +16,7 @@ from clearsight.explainers.common.completeness import note_or_refuse, size_of
 from clearsight.explainers.common.gradient import may_lie_last, ordered
 from clearsight.explainers.common.rescale import slope
 from clearsight.explainers.common.rescale_rules import fits_every_picture, in_pieces, rules
+from clearsight.explainers.common.rescale_together import UNKEPT, ApartError, plan_of, run_together
 from clearsight.internals.graph import Graph, Values
 from clearsight.internals.recording import hold, note_first_pass, with_graph
 from clearsight.internals.vjp import vjp
@@ -54,53 +58,86 @@ def deep_lift(model: Model, x: Tensor, target: Target, *, baseline: float = 0.0)
     """
 
     def run(graph: Graph, is_new: bool) -> Tensor:
-        return _in_parts(model, graph, x, target, baseline, is_new=is_new)
+        if plan_of(graph) is not None:
+            with suppress(ApartError):
+                return _in_parts(model, graph, x, target, baseline, together=True, is_new=is_new)
+        return _in_parts(model, graph, x, target, baseline, together=False, is_new=is_new)
 
     return with_graph(model, x, run)
 
 
-def _in_parts(model: Model, graph: Graph, x: Tensor, target: Target, baseline: float, *, is_new: bool) -> Tensor:
-    """As many pictures at once as memory holds; is_new: the logits of the first ones are held against the network's."""
+def _in_parts(
+    model: Model, graph: Graph, x: Tensor, target: Target, baseline: float, *, together: bool, is_new: bool
+) -> Tensor:
+    """As many pictures at once as memory holds; is_new: the logits of the first ones are held against the network's.
+
+    together: each part and the baseline are one batch.
+    """
     last = in_pieces(graph) and may_lie_last(model, graph, x[:1])
-    before = _before(graph, _flat(model, x[:1], baseline, last), baseline)
-    alike = fits_every_picture(graph, before)
-    z = model.normalised(x[:1]).to(model.dtype)
-    together = graph.at_once(z, work=4, more=1) if alike else graph.at_once(z, work=4, copies=2)
+    z, flat = (_normalised(model, t, last) for t in (x[:1], torch.full_like(x[:1], baseline)))
+    most, run = (_together if together else _beside)(graph, z, flat, baseline)
     maps: list[Tensor] = []
-    together = -(-len(x) // -(-len(x) // together))  # as many in each portion: one alone costs more than its share
-    for rows in torch.split(torch.arange(len(x)), together):
+    size = -(-len(x) // -(-len(x) // most))  # as many in each portion: one alone costs more than its share
+    for rows in torch.split(torch.arange(len(x)), size):
         some, asked = (x, target) if len(rows) == len(x) else (x[rows.to(x.device)], target[rows])
-        if not alike:
-            before = _before(graph, _flat(model, some, baseline, last), baseline)
         p = some.detach().requires_grad_()
-        out = _run(model, graph, p, before, 1 if alike else len(p), last)
+        with torch.enable_grad():
+            out, before = run(_normalised(model, p, last))
         if is_new and not maps:
             hold(model, some, out)
         note_first_pass(model, some, out)
-        maps.append(_map(model, p, out, before[graph.end], asked, baseline))
+        maps.append(_map(model, p, out, before, asked, baseline))
     return maps[0] if len(maps) == 1 else torch.cat(maps)
 
 
-def _flat(model: Model, x: Tensor, baseline: float, last: bool) -> Tensor:
-    """The baseline as the network is given it, as many times as there are pictures x."""
-    return ordered(model.normalised(torch.full_like(x, baseline)).to(model.dtype), last)
+Run = Callable[[Tensor], tuple[Tensor, Tensor]]  # from normalised pictures to their logits, and those of the baseline
 
 
-def _before(graph: Graph, z: Tensor, baseline: float) -> Values:
-    """All values of the baseline, normalised as z (B, C, *S)."""
-    with torch.no_grad():
-        before = graph.values(z)
-    if not bool(before[graph.end].isfinite().all()):
+def _together(graph: Graph, z: Tensor, flat: Tensor, baseline: float) -> tuple[int, Run]:
+    """How many pictures like z (1, C, *S) go at once, and how: with the flat one in their batch."""
+
+    def run(z: Tensor) -> tuple[Tensor, Tensor]:
+        out, before = run_together(graph, z, flat)
+        return out, _finite(before, baseline)
+
+    return graph.at_once(z, work=4, more=1, unkept=UNKEPT), run
+
+
+def _beside(graph: Graph, z: Tensor, flat: Tensor, baseline: float) -> tuple[int, Run]:
+    """How many pictures like z (1, C, *S) go at once, and how: after the flat one, by its values.
+
+    That goes once for all, where its values can stand beside those of several pictures.
+    """
+
+    def values(flat: Tensor) -> Values:
+        with torch.no_grad():
+            before = graph.values(flat)
+        _finite(before[graph.end], baseline)
+        return before
+
+    once = values(flat)
+    alike = fits_every_picture(graph, once)
+
+    def run(z: Tensor) -> tuple[Tensor, Tensor]:
+        before = once if alike else values(torch.cat([flat] * len(z)))
+        return graph(z, rules(graph, before, 1 if alike else len(z))), before[graph.end]
+
+    return graph.at_once(z, work=4, more=1) if alike else graph.at_once(z, work=4, copies=2), run
+
+
+def _finite(scores: Tensor, baseline: float) -> Tensor:
+    """The scores of the baseline.  Refused: they are not finite."""
+    if not bool(scores.isfinite().all()):
         raise Refused(
             f"deep-lift: the scores of the baseline, a flat picture of {baseline:g}, are not finite: give another "
             "baseline="
         )
-    return before
+    return scores
 
 
-def _run(model: Model, graph: Graph, p: Tensor, before: Values, pictures: int, last: bool) -> Tensor:
-    with torch.enable_grad():
-        return graph(ordered(model.normalised(p).to(model.dtype), last), rules(graph, before, pictures))
+def _normalised(model: Model, x: Tensor, last: bool) -> Tensor:
+    """Pixels as the network is given them."""
+    return ordered(model.normalised(x).to(model.dtype), last)
 
 
 def _map(model: Model, p: Tensor, out: Tensor, before: Tensor, target: Target, baseline: float) -> Tensor:

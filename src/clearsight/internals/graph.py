@@ -113,12 +113,20 @@ class Graph:
         passes.note(len(z))
         return self.follow(self.nodes, {self.start: z}, len(z))
 
-    def at_once(self, z: Tensor | Callable[[], Tensor], work: int, copies: int = 1, more: int = 0) -> int:
+    def at_once(
+        self,
+        z: Tensor | Callable[[], Tensor],
+        work: int,
+        copies: int = 1,
+        more: int = 0,
+        unkept: frozenset[str] = frozenset(),
+    ) -> int:
         """How many pictures may be run with all their values kept: as BYTES hold.
 
         z: one of them (1, C, *S), normalised, or what gives it; it is run where this was not done before.  work: what a
         node needs while it is worked on, in tensors of its size.  copies: how often each value is kept.  more: pictures
-        whose values are kept as well.
+        whose values are kept as well.  unkept: operations whose values are not, so that what any node needs may be
+        there at every other.
         """
         sizes = self.run_of.sizes
         if not sizes:
@@ -130,7 +138,11 @@ class Graph:
                 storages = {t.untyped_storage().data_ptr(): t for t in parts if isinstance(t, Tensor)}
                 sizes.append(sum(t.untyped_storage().nbytes() for at, t in storages.items() if at not in counted))
                 counted |= storages.keys()
-        most = max(copies * total + work * new for total, new in zip(accumulate(sizes), sizes, strict=True))
+        if unkept:
+            kept = sum(size for node, size in zip(self.nodes, sizes, strict=True) if word(node) not in unkept)
+            most = copies * kept + work * max(sizes)
+        else:
+            most = max(copies * total + work * new for total, new in zip(accumulate(sizes), sizes, strict=True))
         return max(1, (BYTES - more * sum(sizes)) // max(most, 1))
 
     def follow(

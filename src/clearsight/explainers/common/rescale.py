@@ -7,6 +7,7 @@ slope towards each thing it works on: slope times change, summed over all of the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ STEPS = 1024  # points on the line between the logits of a picture and of its ba
 AT_ONCE = 64  # of them
 ELEMENTS = 2**20  # numbers that go through the target at once
 NOTHING = 1e-35  # smaller than the last digit of any difference
-IN_CACHE = 2**19  # numbers on which several steps are taken together
+IN_CACHE = 2**18  # numbers on which several steps are taken together
 SPREAD = 16  # points that tell whether the slope is the same all along
 
 
@@ -76,86 +77,137 @@ class _Curve(torch.autograd.Function):
         return grads[0] * torch.where(still, derivative, rise), None, None
 
 
-class _Opened(torch.autograd.Function):
-    """A ReLU or ReLU6 like a curve: differences of what it gives are exact, so only no change at all is special."""
+class _Given(torch.autograd.Function):
+    """A result that is known already, with a slope for each number."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, was: Tensor, out: Tensor, was_out: Tensor, low: float, high: float) -> Tensor:
-        ctx.save_for_backward(x, was, out, was_out)
-        ctx.bounds = low, high
+    def forward(ctx: Any, _x: Tensor, out: Tensor, slope: Tensor, over: bool) -> Tensor:
+        ctx.save_for_backward(slope)
+        ctx.over = over
         return out.detach()  # returned itself, it would be seen by other strides, for which convolutions are slower
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, was, out, was_out = ctx.saved_tensors
-        return _risen(grads[0], x, was, out, was_out, *ctx.bounds), *[None] * 5
+        (slope,) = ctx.saved_tensors
+        return grads[0].mul_(slope) if ctx.over else grads[0] * slope, None, None, None
 
 
-def _risen(g: Tensor, x: Tensor, was: Tensor, out: Tensor, was_out: Tensor, low: float, high: float) -> Tensor:
-    """g times the change of a ReLU over the change of its input; (B, ...), of the baseline perhaps (1, ...).
+def given(x: Tensor, out: Tensor, slope: Tensor, *, over: bool = False) -> Tensor:
+    """out, as a function of x with these slopes; over: the gradient that comes back may be written over."""
+    result: Tensor = _Given.apply(x, out, slope, over)
+    return result
 
-    Where nothing changes, a number that is nothing beside any other makes it the ReLU's own slope, which is the same
-    for both.  It goes a piece at a time, because the steps on what stays in the cache take less time than those on all.
+
+def rise(x: Tensor, was: Tensor, out: Tensor, was_out: Tensor, low: float, high: float) -> Tensor:
+    """The change of a ReLU or ReLU6 over the change of its input: x (B, ...), was (B, ...) or (1, ...).
+
+    What it gives is written into out and was_out, which may be x and was themselves.  Where nothing changes, a number
+    that is nothing beside any other makes it the ReLU's own slope, which is the same for both.  It goes a piece at a
+    time, because the steps on what stays in the cache take less time than those on all.
     """
-    risen = torch.empty_like(x)
-    was = was[:1] if was.stride(0) == 0 else was  # one baseline, seen as many times: its slope is worked out once
-    own = torch.ops.aten.hardtanh_backward(was.new_full((), NOTHING).expand_as(was), was, low, high)
+    slope = torch.empty_like(x)
     change = torch.empty(0, dtype=x.dtype, device=x.device)
-    for piece in _pieces(x):
-        parts = (_part(t, *piece) for t in (risen, x, out, was, was_out, own, g))
-        rise, now_in, now_out, was_in, was_then, slope_here, back = parts
-        if change.shape != rise.shape:
-            change = torch.empty_like(rise)
-        torch.sub(now_in, was_in, out=change).add_(NOTHING)
-        torch.sub(now_out, was_then, out=rise).add_(slope_here).div_(change).mul_(back)
-    return risen
+    nothing = torch.full((), NOTHING, dtype=x.dtype, device=x.device)
+    for now, then, now_out, then_out, part in _pieces(x, was, out, was_out, slope):
+        if change.shape != part.shape:
+            change = torch.empty_like(part)
+        own = torch.ops.aten.hardtanh_backward(nothing.expand_as(then), then, low, high)
+        torch.sub(now, then, out=part).add_(NOTHING)
+        torch.clamp(now, low, high, out=now_out)
+        torch.clamp(then, low, high, out=then_out)
+        torch.div(torch.sub(now_out, then_out, out=change).add_(own), part, out=part)
+    return slope
 
 
-def _pieces(x: Tensor) -> Iterator[tuple[int, int, int, int, int]]:
-    """Where x (B, ...) is cut: the first of some rows, their number, and of an axis the begin and length of a part."""
-    picture = max(x[:1].numel(), 1)
-    most = IN_CACHE if x.is_cpu else max(x.numel(), 1)
-    rows = max(1, most // picture)
-    axis = max(range(1, x.dim()), key=x.stride) if x.dim() > 1 else 0
-    long = max(1, most * x.shape[axis] // picture) if axis else len(x)
-    for first in range(0, len(x), rows):
-        for begin in range(0, x.shape[axis] if axis else 1, long):
-            yield first, min(rows, len(x) - first), axis, begin, min(long, x.shape[axis] - begin)
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors (B, ...) or (1, ...) a piece at a time, by how their numbers lie; whole, where they lie in other ways."""
+    x = tensors[0]
+    if not x.is_cpu or not all(_is_dense(t) and t.stride()[1:] == x.stride()[1:] for t in tensors):
+        yield tensors
+        return
+    rows = [t.as_strided((len(t), x[:1].numel()), (t.stride(0), 1)) for t in tensors]
+    long = max(1, IN_CACHE // (len(x) + 1))
+    yield from zip(*(torch.split(t, long, 1) for t in rows), strict=True)
 
 
-def _part(t: Tensor, first: int, rows: int, axis: int, begin: int, length: int) -> Tensor:
-    """One piece of t (B, ...) or (1, ...)."""
-    some = t.narrow(0, first, rows) if len(t) > 1 else t
-    return some.narrow(axis, begin, length) if axis else some
+def _is_dense(t: Tensor) -> bool:
+    """Whether the numbers of each row of t (B, ...) lie one behind the other, in whatever order."""
+    lies = sorted((step, n) for step, n in zip(t.stride()[1:], t.shape[1:], strict=True) if n != 1)
+    due = 1
+    for step, n in lies:
+        if step != due:
+            return False
+        due *= n
+    return t.stride(0) >= due or len(t) == 1
 
 
-class _Peaks(torch.autograd.Function):
-    """Max-pooling: what it gains goes to the place that wins now, what it loses to the one that won before."""
+@dataclass(frozen=True)
+class Winners:
+    """Of each result of a max-pooling of x (B, C, *s) what goes to the place that wins now, and to the one before.
+
+    gain, loss: change over change (B, N), of which one is 0.  new, old: the places (B, N), or (1, N).  All are in the
+    order in which numbers lie, and places are counted so over all of a picture; last: channels lie last.
+    """
+
+    gain: Tensor
+    new: Tensor
+    loss: Tensor
+    old: Tensor
+    last: bool
+
+
+def winners(x: Tensor, was: Tensor, new: Tensor, at_new: Tensor, old: Tensor, at_old: Tensor) -> Winners:
+    """Where what a max-pooling gives goes back to: x (B, C, *s), was likewise or (1, C, *s), and its results for them.
+
+    What it gains goes to the place that wins now, what it loses to the one that won before.  Where nothing changes, a
+    number that is nothing beside any other makes it the winner's own slope.
+    """
+    last = x.stride(1) == 1 and x.shape[1] > 1
+    here, there = (_places(at, x, last) for at in (at_new, at_old))
+    x, was, new, old = (_line(t, last) for t in (x, was, new, old))
+    change = new - old
+    gain = (change + NOTHING).relu_() / (new - was.expand_as(x).gather(1, here)).add_(NOTHING)
+    loss = change.neg_().relu_() / (old - x.gather(1, there.expand_as(here))).add_(NOTHING)
+    return Winners(gain, here, loss, there, last)
+
+
+def _line(t: Tensor, last: bool) -> Tensor:
+    """The numbers of each row of t (B, C, *s) in one line, as they lie."""
+    return (t.movedim(1, -1) if last else t).reshape(len(t), -1)
+
+
+def _places(at: Tensor, x: Tensor, last: bool) -> Tensor:
+    """Places in each channel of x (B, C, *s), in the lines of `_line`."""
+    channel = torch.arange(x.shape[1], device=x.device)
+    if last:
+        return torch.add(channel, at.movedim(1, -1), alpha=x.shape[1]).reshape(len(at), -1)
+    first = channel.mul_(x.shape[2:].numel()).view(-1, *[1] * (x.dim() - 2))
+    return (at + first).reshape(len(at), -1)
+
+
+class _Picked(torch.autograd.Function):
+    """Max-pooling that has been run."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        was: Tensor,
-        fn: Callable[[Tensor], tuple[Tensor, Tensor]],
-        result: tuple[Tensor, Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        out, index = fn(x)
-        ctx.save_for_backward(x, was, out, index, *(t.expand_as(out) for t in result))
-        ctx.mark_non_differentiable(index)
-        return out, index
+    def forward(ctx: Any, x: Tensor, out: Tensor, won: Winners) -> Tensor:
+        ctx.save_for_backward(won.gain, won.new, won.loss, won.old)
+        ctx.shape, ctx.last = x.shape, won.last
+        return out.detach()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        places = ctx.saved_tensors[0].dim() - 2
-        x, was, new, at_new, old, at_old = (t.flatten(-places) for t in ctx.saved_tensors)
-        change = new - old
-        at = (at_new - at_old).mul_(change >= 0).add_(at_old)  # the place of all of the change; `where` takes longer
-        part = change / (x.gather(-1, at) - was.gather(-1, at))
-        if not bool(part.sum().isfinite()):  # 0 / 0, where nothing changes: the winner's own slope
-            part = torch.where(part.isnan(), (at_new == at_old).to(part), part)
-        total = torch.zeros_like(x).scatter_add_(-1, at, part.mul_(grads[0].flatten(-places)))
-        return total.view_as(ctx.saved_tensors[0]), None, None, None
+        gain, new, loss, old = ctx.saved_tensors
+        g = _line(grads[0], ctx.last)
+        total = g.new_zeros(len(g), ctx.shape[1:].numel())
+        total.scatter_add_(1, new, g * gain).scatter_add_(1, old.expand_as(new), g * loss)
+        n, channels, *places = ctx.shape
+        return total.view(n, *places, channels).movedim(-1, 1) if ctx.last else total.view(ctx.shape), None, None
+
+
+def picked(x: Tensor, out: Tensor, won: Winners) -> Tensor:
+    """out, as a function of x (B, C, *s) that goes back to these winners."""
+    result: Tensor = _Picked.apply(x, out, won)
+    return result
 
 
 def valued(sloped: Tensor, value: Tensor) -> Tensor:
@@ -169,10 +221,13 @@ def curve(x: Tensor, was: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
     return out
 
 
-def opened(x: Tensor, was: Tensor, out: Tensor, was_out: Tensor, low: float, high: float) -> Tensor:
-    """A ReLU of x, open between two values, given what it gives for both."""
-    result: Tensor = _Opened.apply(x, was, out, was_out, low, high)
-    return result
+def opened(x: Tensor, was: Tensor, low: float, high: float) -> Tensor:
+    """A ReLU of x (B, ...), open between two values."""
+    with torch.no_grad():
+        was = was[:1] if was.stride(0) == 0 else was  # one baseline, seen as many times
+        out = torch.empty_like(x)
+        slope = rise(x, was, out, torch.empty_like(was), low, high)
+    return given(x, out, slope)
 
 
 def peaks(
@@ -182,8 +237,10 @@ def peaks(
     result: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Max-pooling of x (B, C, *s), and the places of the winners, counted over all of *s; result: fn of was."""
-    out: tuple[Tensor, Tensor] = _Peaks.apply(x, was, fn, fn(was) if result is None else result)
-    return out
+    with torch.no_grad():
+        out, index = fn(x)
+        won = winners(x, was, out, index, *(fn(was) if result is None else result))
+    return picked(x, out, won), index
 
 
 def highest(x: Tensor, was: Tensor, axes: tuple[int, ...]) -> Tensor:

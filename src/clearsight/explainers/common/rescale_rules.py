@@ -51,7 +51,7 @@ def rules(graph: Graph, before: Values, pictures: int) -> dict[str, Rule]:
         def run(graph: Graph, node: fx.Node, args: Args, kwargs: Options) -> Any:
             was, _ = graph.arguments(node, before, pictures)
             was = tuple(_as_many(b, a) for b, a in zip(was, args, strict=True))
-            if rule in _BY_RESULT:
+            if rule is _pooled:
                 return rule(graph, node, args, kwargs, was, before[node])
             return rule(graph, node, args, kwargs, was)
 
@@ -78,19 +78,34 @@ def fits_every_picture(graph: Graph, before: Values) -> bool:
 
 
 def in_pieces(graph: Graph) -> bool:
-    """Whether a network is linear but for ReLUs, max-pooling and products with weights.
+    """Whether a network is linear but for ReLUs and max-pooling.
 
     Others may be divided by what is nearly 0 for a flat picture, where numbers that are rounded otherwise count.
     """
-    for node in graph.nodes:
-        rule = _RULES.get(word(node))
-        if node not in graph.moving or node is graph.start:
-            continue
-        one = len(set(_moving(graph, node))) == 1
-        by_weights = rule in (_product, _added_product, _convolution, _division) and one and not node.kwargs
-        if not (by_weights or rule in _BY_RESULT or (rule is None and word(node) in _LINEAR)):
-            return False
-    return True
+    found = graph.run_of.found
+    if "in pieces" not in found:
+        found["in pieces"] = all(
+            _RULES.get(word(node)) in (_rectified, _pooled) or is_linear(graph, node)
+            for node in graph.nodes
+            if node in graph.moving
+        )
+    return bool(found["in pieces"])
+
+
+def is_linear(graph: Graph, node: fx.Node) -> bool:
+    """Whether an operation is linear in what depends on the picture."""
+    name, moving = word(node), moving_arguments(graph, node)
+    rule = _RULES.get(name)
+    if rule in (_product, _added_product, _convolution):
+        return len(moving) == 1 and not node.kwargs
+    if rule is _division:
+        return moving == {0} and not node.kwargs
+    return rule is None and moving <= _LINEAR.get(name, frozenset())
+
+
+def moving_arguments(graph: Graph, node: fx.Node) -> set[int]:
+    """The positions of the arguments that depend on the picture; -1 for one that is given by name."""
+    return set(_moving(graph, node))
 
 
 def _as_many(was: Any, now: Any) -> Any:
@@ -161,14 +176,10 @@ def _over_the_batch(node: fx.Node, before: Values, pictures: int) -> bool:
 # --- rules: graph, node, its arguments and options, its arguments for the baseline ------------------------------------
 
 
-def _rectified(_graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: Args, result: Tensor) -> Any:
-    """A ReLU, or a ReLU6; the result is the baseline's."""
-    bounds, run = open_range(node), node.target
-    assert callable(run)
-    out = run(*args, **kwargs)
-    return (
-        _by_itself(_graph, node, args, kwargs, was) if bounds is None else opened(args[0], was[0], out, result, *bounds)
-    )
+def _rectified(graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: Args) -> Any:
+    """A ReLU, or a ReLU6."""
+    bounds = open_range(node)
+    return _by_itself(graph, node, args, kwargs, was) if bounds is None else opened(args[0], was[0], *bounds)
 
 
 def _by_itself(graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: Args) -> Any:
@@ -237,7 +248,7 @@ def _max_or_min(graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: A
 
 
 def _pooled(_graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: Args, result: Any) -> Any:
-    """Max-pooling; the result is the baseline's."""
+    """Max-pooling; result: the baseline's."""
     run: Any = node.target
     return peaks(args[0], was[0], lambda v: run(v, *args[1:], **kwargs), result)
 
@@ -377,7 +388,7 @@ def _through(_graph: Graph, _node: fx.Node, args: Args, _kwargs: Options, _was: 
     return args[0].clone()
 
 
-_BY_RESULT = (_rectified, _pooled)  # rules that read what the baseline gave, too
+POOLS = ("max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool3d")
 _SOFTMAX = ("_softmax", "_safe_softmax")
 _RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(RELUS, _rectified),
@@ -385,9 +396,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("addmm", "baddbmm"), _added_product),
     "convolution": _convolution,
     "div": _division,
-    **dict.fromkeys(
-        ("max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool3d"), _pooled
-    ),
+    **dict.fromkeys(POOLS, _pooled),
     **dict.fromkeys(("amax", "amin"), _extreme),
     **dict.fromkeys(("max", "min"), _max_or_min),
     **dict.fromkeys(("maximum", "minimum"), _of_two),
