@@ -64,8 +64,10 @@ def _in_parts(model: Model, graph: Graph, x: Tensor, target: Target, baseline: f
     last = in_pieces(graph) and may_lie_last(model, graph, x[:1])
     before = _before(graph, _flat(model, x[:1], baseline, last), baseline)
     alike = fits_every_picture(graph, before)
-    z = model.normalised(x[:1]).to(model.dtype)
-    together = graph.at_once(z, work=4, more=1) if alike else graph.at_once(z, work=4, copies=2)
+    together = 1  # of one picture it need not be measured how many fit
+    if len(x) > 1:
+        z = model.normalised(x[:1]).to(model.dtype)
+        together = graph.at_once(z, work=4, more=1) if alike else graph.at_once(z, work=4, copies=2)
     maps: list[Tensor] = []
     together = -(-len(x) // -(-len(x) // together))  # as many in each portion: one alone costs more than its share
     for rows in torch.split(torch.arange(len(x)), together):
