@@ -207,6 +207,8 @@ def test_sums_of_changes_are_the_same_however_they_lie(memory: torch.memory_form
 
 def test_no_garbage_is_looked_for_in_the_first_call() -> None:
     model, x, looks = model_of(), picture(), list[int]()
+    explain(model_of(), x, "lrp")  # which imports what it needs
+    recording.recordings.clear()
 
     def look(phase: str, about: dict[str, Any]) -> None:
         looks.append(about["generation"])
@@ -223,7 +225,7 @@ def test_no_garbage_is_looked_for_in_the_first_call() -> None:
     finally:
         gc.set_threshold(*threshold)
         gc.callbacks.remove(look)
-    assert at_first <= len(looks) - at_first
+    assert 2 * at_first <= len(looks) - at_first  # no more than in a later one
 
 
 @pytest.fixture
