@@ -146,7 +146,7 @@ CORE = [
         ("core/weight_digest.py", old, new, "test_weight_digest")
         for old, new in (
             ("values.update(_bytes(t))", "_bytes(t)"),
-            (", *joined_buffers(net), ", ", "),
+            (", *buffers_joined, ", ", "),
             (", *buffers.rest(held.buffers)", ""),
             ("[held.structure.key, *others_saved", "[*others_saved"),
             ("parameters.lie, ", ""),
@@ -159,10 +159,15 @@ CORE = [
     ("core/small_tensors.py", " and all(lie[3])", "", "as_before_where_they_lie"),
     ("core/guard.py", "if ORIGINAL not in held.names:", "if True:", "unwrapped"),
     ("core/settled.py", "now.found.setdefault(key, found)", "now.found[key] = found", "told_of_a_settled"),
-    ("core/model.py", "if known is None or known[0] != digest:", "if known is None:", "test_weight_digest"),
+    ("core/fingerprint.py", "if known is None or known[0] != digest:", "if known is None:", "test_weight_digest"),
     ("core/rng.py", "if version(self.x) != self.written:", "if False:", "draws_of_pictures"),
     ("internals/probe.py", "start + _APART * far.to(x)", "start + step * far.to(x)", "soundness"),
-    ("internals/probe.py", "with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]):", "if True:", "soundness"),
+    (
+        "internals/probe.py",
+        "with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]), uncollected():",
+        "if True:",
+        "soundness",
+    ),
     ("internals/finite_differences.py", "(slope + further)[0] / 2", "slope[0] / 4", "soundness"),
     ("internals/finite_differences.py", "if near.blind or near.step > _TINY:", "if near.step > _TINY:", "soundness"),
     ("internals/finite_differences.py", "if near.blind or near.step > _TINY:", "if near.blind:", "soundness"),

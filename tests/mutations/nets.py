@@ -53,7 +53,7 @@ CORE = [
     ("core/model.py", " or memory_order.is_laid_last(self.net, z)", "", "pictures_that_lie"),
     ("core/batching.py", "with in_fastest_order(model, x):", "if True:", "pictures_that_lie"),
     ("core/pixel_convolution.py", "dilation = GAP", "pass", "with_a_gap"),
-    ("core/pixel_convolution.py", "len(x) < MANY", "True", "with_a_gap"),
+    ("core/pixel_convolution.py", "x.shape[0] < MANY", "True", "with_a_gap"),
     ("core/pixel_convolution.py", "torch.get_num_threads() > 1", "False", "with_a_gap"),
     ("core/pixel_convolution.py", " and lies_last(x)", "", "with_a_gap"),
     (
@@ -71,7 +71,7 @@ CORE = [
         "explainers_of_networks",
     ),
     ("core/model.py", "            out.register_hook(refuse_small)", "            pass", "slope_that"),
-    ("core/model.py", 'name.replace("_orig_mod.", "")', "name", "compiled_before"),
+    ("core/fingerprint.py", 'name.replace("_orig_mod.", "")', "name", "compiled_before"),
     ("internals/recording.py", "    if coarse is not None:\n", "    if False:\n", "every_type"),
     ("internals/layers.py", "    why = in_script(model.net, layer)\n", "    why = None\n", "layer_in_torchscript"),
     ("core/outputs.py", "    exact = _part(out, output)\n", "    exact: list[Any] = []\n", "as_if_it_were_all"),

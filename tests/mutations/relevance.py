@@ -140,7 +140,7 @@ CORE = (
             ("_SAME_AGAIN = 1e-4", "_SAME_AGAIN = 1e-1"),
             ("while len(recordings) > _KEPT:", "while False:"),
             ("if _place(tensor) in name_of:", "if False:"),
-            ("key = (likeness(model.net).key, *run)", "key = run"),
+            ("return (likeness(net).key, *run)", "return run"),
             ("x.device, layer, model.reading", "x.device, '', model.reading"),
             ("(*run, fold)] =", "(*run, True)] ="),
             ("    if not _same_logits(graph(z), wanted, _SAME):\n", "    if False:\n"),
@@ -156,9 +156,12 @@ CORE = (
             ("return into if out is into else into.copy_(out)", "return out"),
             ("else args[0].copy_(instead(*args, **kwargs))", "else instead(*args, **kwargs)"),
             ("if packet is None or not any(", "if packet is None or any("),
-            ("self.nodes[value] = node", "self.nodes[value] = node; self.attributes[f'v{len(self.nodes)}'] = value"),
-            ("func.tags and self._any_moving(nodes):", "func.tags:"),
-            ("func.tags and self._any_moving(nodes):", "():"),
+            (
+                "self.nodes.put(value, node)",
+                "self.nodes.put(value, node); self.attributes[f'v{len(self.nodes)}'] = value",
+            ),
+            ("func.tags and self.any_moving(nodes):", "func.tags:"),
+            ("func.tags and self.any_moving(nodes):", "():"),
         )
     ]
     + [
@@ -191,7 +194,7 @@ CORE += [("internals/graph_rewrites.py", 'if word(node) == "as_strided_":', "if 
 CORE += [
     (
         "core/weight_digest.py",
-        ", *joined_buffers(net), ",
+        ", *buffers_joined, ",
         ", ",
         _GRAPH,
     )

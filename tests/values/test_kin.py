@@ -21,7 +21,7 @@ from clearsight.core.preprocess import Preprocess
 from clearsight.core.settled import settled
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
-from clearsight.internals import kin, recording, seen_run
+from clearsight.internals import expected_run, kin, recording, seen_run
 from clearsight.internals.graph import Graph
 from clearsight.internals.probe import NetworkFacts, network_facts, scores_alone
 from clearsight.runner.run import explain
@@ -312,13 +312,67 @@ def test_a_run_that_is_but_compared_ends_with_the_first_other_step(monkeypatch: 
     first = model_of(0)
     network_facts_of(first, x := pictures(1))
     second, reached = second_of(first), []
-    before = seen_run.ExpectedRun.outcome
+    before = expected_run.Comparing.compare
     monkeypatch.setattr(
-        seen_run.ExpectedRun, "outcome", lambda self, s, *a: reached.append(s.name) or before(self, s, *a)
+        expected_run.Comparing,
+        "compare",
+        lambda self, func, *a: reached.append(func.overloadpacket.__name__) or before(self, func, *a),
     )
     monkeypatch.setitem(globals(), "act", lambda h: F.leaky_relu(h, 0.1))
     network_facts_of(second, x)
     assert reached[-1] == "leaky_relu"
+
+
+TABLE = torch.tensor([[1.0, 2.0]])
+OTHER_TABLE = torch.tensor([[1.0, 3.0]])
+
+
+def written_to(z: Tensor) -> Tensor:
+    h = z * 2.0
+    k = (h + z).relu_()
+    out = torch.cat([k * TABLE, h])
+    out[:1].add_(1)
+    k + 1  # which nothing comes of
+    return out
+
+
+def another(what: str) -> Callable[[Tensor], Tensor]:
+    def run(z: Tensor) -> Tensor:
+        h = z * (3.0 if what == "number" else 2.0)
+        k = (h - z if what == "operation" else h + h if what == "tensor" else h + z).relu_()
+        out = torch.cat([k * (OTHER_TABLE if what == "constant" else TABLE), h])
+        out[:1].add_(1)
+        if what != "shorter":
+            k + 1
+        return out[:1] if what == "end" else out
+
+    return run
+
+
+def test_another_run_is_seen() -> None:
+    """Step by step, as by who writes all steps down; and what it gives, where it is computed."""
+    net, start = nn.Linear(2, 2), torch.tensor([[0.5, -1.0]])
+
+    def begun() -> Tensor:
+        return start.clone().requires_grad_() * 1
+
+    z = begun()
+    sight = seen_run.Sight(net, z)
+    out = sight.look(lambda: written_to(z))
+    known = expected_run.Expected(sight.run(out))
+    for computed in (False, True):
+        z = begun()
+        found, run = known.seen_in(net, z, lambda z=z: written_to(z), computed=computed)  # type: ignore[misc]
+        assert run == known.run
+        assert not computed or torch.equal(found, out)
+        for what in ("operation", "number", "tensor", "constant", "shorter", "end"):
+            z = begun()
+            try:
+                _, run = known.seen_in(net, z, lambda z=z, what=what: another(what)(z), computed=computed)  # type: ignore[misc]
+            except expected_run.OtherStepError:
+                continue
+            assert what in ("shorter", "end")
+            assert run != known.run
 
 
 def test_pictures_that_lie_in_another_way_are_computed() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core import first_pass, memory_order, passes
+from clearsight.core.fingerprint import known_hash
 from clearsight.core.forwards import COARSE, coarse_type, first_type, mended, too_coarse
 from clearsight.core.guard import guarded
 from clearsight.core.label_names import finder, first_name, is_number, label_numbers, names, plain, position
@@ -23,10 +22,7 @@ from clearsight.core.outputs import pick
 from clearsight.core.preprocess import Preprocess, normalised
 from clearsight.core.remembered import once
 from clearsight.core.stand_ins import outputs_instead
-from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Notice, Refused, TooCoarse, nearest
-
-_hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Digest, str]] = weakref.WeakKeyDictionary()  # see `fingerprint`
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,26 +139,7 @@ class Model(ABC):
 
     def fingerprint(self) -> str:
         """16 hex digits of a hash over the names and values of all weights and buffers."""
-        return once(self.net, "fingerprint", self._known_hash)
-
-    def _known_hash(self) -> str:
-        """The hash of these weights, worked out once for each state of them."""
-        digest = weight_digest(self.net)
-        known = _hashes.get(self.net)
-        if known is None or known[0] != digest:
-            known = _hashes[self.net] = digest, self._hash()
-        return known[1]
-
-    def _hash(self) -> str:
-        h = hashlib.sha256()
-        for name, value in self.net.state_dict().items():
-            h.update(name.replace("_orig_mod.", "").encode())  # compiled or not, it is the same network
-            if isinstance(value, Tensor):
-                h.update(f"{value.dtype}{tuple(value.shape)}".encode())
-                flat = value.detach().cpu().contiguous().reshape(-1)
-                flat = flat.as_strided(flat.shape, (1,))  # a single value may be contiguous with another stride
-                h.update(flat.view(torch.uint8).numpy().data)  # not copied
-        return h.hexdigest()[:16]
+        return once(self.net, "fingerprint", lambda: known_hash(self.net))
 
     def index(self, label: str | int) -> int:
         """The number of a class given by label, by one of a label's comma-separated names, or by number.

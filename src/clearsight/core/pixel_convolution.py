@@ -56,4 +56,4 @@ def gains(x: Tensor, weight: Tensor) -> bool:
     if torch._C._functorch.maybe_current_level() is not None:  # which may write the operation down
         return False
     usual = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    return usual and len(x) < MANY and x.numel() >= LEAST and lies_last(x)
+    return usual and x.shape[0] < MANY and x.numel() >= LEAST and lies_last(x)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from xxhash import xxh3_128
 
-from clearsight.core.contents import Contents, joined_buffers, settled_contents
+from clearsight.core.contents import Contents, contents, joined_buffers, settled_contents
 from clearsight.core.settled import while_settled
 from clearsight.core.small_tensors import grouping
 
@@ -36,20 +36,25 @@ def weight_digest(net: nn.Module) -> Digest:
 
 def _known_digest(net: nn.Module) -> Digest:
     """The digest; where it is the last one again, that very object, which whoever kept it need not compare."""
-    digest, last = _digest(net), _last.get(net)
+    digest, last = _digest(net, settled_contents(net), joined_buffers(net)), _last.get(net)
     if last == digest:
         return last
     _last[net] = digest
     return digest
 
 
-def _digest(net: nn.Module) -> Digest:
-    held = settled_contents(net)
+def digest_now(net: nn.Module) -> Digest:
+    """The digest of what a network holds now, also where it is taken not to change."""
+    held = contents(net)
+    return _digest(net, held, held.grouped_buffers.joined(held.buffers))
+
+
+def _digest(net: nn.Module, held: Contents, buffers_joined: list[Tensor]) -> Digest:
     others_saved = _saved_otherwise(net, held)
     more = [t for t in others_saved.values() if isinstance(t, Tensor)]
     parameters, buffers, saved = held.grouped_parameters, held.grouped_buffers, grouping(more)
     about: list[Any] = [held.structure.key, *others_saved, parameters.lie, buffers.lie, saved.lie]
-    small = [*parameters.joined(held.parameters), *joined_buffers(net), *saved.joined(more)]
+    small = [*parameters.joined(held.parameters), *buffers_joined, *saved.joined(more)]
     large = [*parameters.rest(held.parameters), *buffers.rest(held.buffers), *saved.rest(more)]
     values = xxh3_128()
     for t in chain(small, large):

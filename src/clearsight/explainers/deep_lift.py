@@ -75,7 +75,8 @@ def _in_parts(
     """
     last = in_pieces(graph) and may_lie_last(model, graph, x[:1])
     z, flat = (_normalised(model, t, last) for t in (x[:1], torch.full_like(x[:1], baseline)))
-    most, run = (_together if together else _beside)(graph, z, flat, baseline)
+    fit, run = (_together if together else _beside)(graph, z, flat, baseline)
+    most = fit() if len(x) > 1 else 1  # of one picture it need not be measured
     maps: list[Tensor] = []
     size = -(-len(x) // -(-len(x) // most))  # as many in each portion: one alone costs more than its share
     for rows in torch.split(torch.arange(len(x)), size):
@@ -90,20 +91,21 @@ def _in_parts(
     return maps[0] if len(maps) == 1 else torch.cat(maps)
 
 
+Fit = Callable[[], int]  # how many pictures go at once
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]  # from normalised pictures to their logits, and those of the baseline
 
 
-def _together(graph: Graph, z: Tensor, flat: Tensor, baseline: float) -> tuple[int, Run]:
+def _together(graph: Graph, z: Tensor, flat: Tensor, baseline: float) -> tuple[Fit, Run]:
     """How many pictures like z (1, C, *S) go at once, and how: with the flat one in their batch."""
 
     def run(z: Tensor) -> tuple[Tensor, Tensor]:
         out, before = run_together(graph, z, flat)
         return out, _finite(before, baseline)
 
-    return graph.at_once(z, work=4, more=1, unkept=UNKEPT), run
+    return lambda: graph.at_once(z, work=4, more=1, unkept=UNKEPT), run
 
 
-def _beside(graph: Graph, z: Tensor, flat: Tensor, baseline: float) -> tuple[int, Run]:
+def _beside(graph: Graph, z: Tensor, flat: Tensor, baseline: float) -> tuple[Fit, Run]:
     """How many pictures like z (1, C, *S) go at once, and how: after the flat one, by its values.
 
     That goes once for all, where its values can stand beside those of several pictures.
@@ -122,7 +124,7 @@ def _beside(graph: Graph, z: Tensor, flat: Tensor, baseline: float) -> tuple[int
         before = once if alike else values(torch.cat([flat] * len(z)))
         return graph(z, rules(graph, before, 1 if alike else len(z))), before[graph.end]
 
-    return graph.at_once(z, work=4, more=1) if alike else graph.at_once(z, work=4, copies=2), run
+    return lambda: graph.at_once(z, work=4, more=1) if alike else graph.at_once(z, work=4, copies=2), run
 
 
 def _finite(scores: Tensor, baseline: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 It holds for another one where three things do: the two are alike in all that Python can compare (see likeness.py); what
 was measured was found on a run that is plain, so that no value of a weight decides what runs or what comes of it (see
-plain_run.py); and the other one is seen to run in just that way (see seen_run.py).
+plain_run.py); and the other one is seen to run in just that way (see expected_run.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from clearsight.core.likeness import likeness
+from clearsight.internals.expected_run import Expected
 from clearsight.internals.seen_run import SeenRun
 
 _MOST = 8  # kinds of network, each with what its layers give
@@ -26,11 +27,11 @@ Key = tuple[Any, ...]
 class Kin:
     """What holds for all networks of a kind that run in this way.
 
-    probe: what was measured of the first.  target: the layer that class-activation methods read, and why a later one is
-    not; None: it is not known, or it depends on the weights.
+    expected: that way.  probe: what was measured of the first.  target: the layer that class-activation methods read,
+    and why a later one is not; None: it is not known, or it depends on the weights.
     """
 
-    run: SeenRun
+    expected: Expected
     probe: Any
     target: tuple[str, str] | None = None
 
@@ -38,14 +39,14 @@ class Kin:
 kinds: OrderedDict[Key, Kin] = OrderedDict()
 
 
-def kin_of(net: nn.Module, about: Key, run: Callable[[SeenRun], SeenRun | None]) -> Kin | None:
+def kin_of(net: nn.Module, about: Key, run: Callable[[Expected], SeenRun | None]) -> Kin | None:
     """What is known of networks like this one; None: nothing, or it does not run as they do.
 
     about: what else than the network it is for.  run: gives the run of this one, told that which it may equal.
     """
     alike = likeness(net)
     kin = kinds.get((alike, about))
-    return kin if kin is not None and kin.run == run(kin.run) else None
+    return kin if kin is not None and kin.expected.run == run(kin.expected) else None
 
 
 def share(net: nn.Module, about: Key, kin: Kin) -> None:

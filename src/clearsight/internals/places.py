@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
+
+from clearsight.core.memory_order import lies_last
 
 _FIRST = (_ConvNd, _NormBase, nn.GroupNorm, _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd)
 _LEAST = 0.1  # of a disturbance where it is weakest; 1 where it is strongest
@@ -103,8 +106,19 @@ def response(module: nn.Module, out: Tensor) -> Response:
     """The response of a layer whose output is out (3, ...): of a picture, and of it with each disturbance."""
     if out.dim() < 3 or not out.is_floating_point():
         return entering(module, out)
-    change = (out[1:] - out[:1]).detach().float().square_()
-    return replace(entering(module, out), first=change.sum(1).cpu(), last=change.sum(-1).cpu())
+    first, last = sums((out[1:] - out[:1]).detach().float().square_())
+    return replace(entering(module, out), first=first.cpu(), last=last.cpu())
+
+
+def sums(change: Tensor) -> tuple[Tensor, Tensor]:
+    """The sums over axis 1 and over the last one; as products where channels lie last, which is three times as fast."""
+    if not (lies_last(change) and change.is_cpu):
+        return change.sum(1), change.sum(-1)
+    n, channels, height, width = change.shape
+    places = change.permute(0, 2, 3, 1)
+    first = places.reshape(-1, channels) @ change.new_ones(channels)
+    last = change.new_ones(n * height, 1, width) @ places.reshape(n * height, width, channels)
+    return first.view(n, height, width), last.view(n, height, channels).mT
 
 
 def entering(module: nn.Module, value: Tensor, strength: Response | None = None) -> Response:
@@ -135,7 +149,14 @@ def layouts(
         if r is not None and (r.channels_first or r.channels_last):
             by_shape[r.shape[1:]].add(r.channels_first)
     rows = _rows([r for r in responses if r is not None and len(r.shape) == 3], size)
-    return [None if r is None else _layout(r, by_shape, rows, size) for r in responses]
+    known: dict[tuple[Any, ...], Layout | None] = {}  # many modules only hand on what another gave
+    found: list[Layout | None] = []
+    for r in responses:
+        what = None if r is None else (r.shape, id(r.first), id(r.last), r.channels_first, r.channels_last)
+        if r is not None and what is not None and what not in known:
+            known[what] = _layout(r, by_shape, rows, size)
+        found.append(None if what is None else known[what])
+    return found
 
 
 def _layout(

@@ -36,7 +36,7 @@ def is_plain(one: SeenRun, many: SeenRun, pictures: int) -> bool:
     rows = Rows(many, pictures)
     try:
         for step in _needed(many):
-            _follow(rows, step)
+            follow(rows, step)
         if (rows.axes.get(many.end), rows.groups.get(many.end)) != (0, 1):
             return False
         return _computed(one, pictures, rows.spread) == _computed(many, pictures, rows.spread)
@@ -75,7 +75,7 @@ def reads_no_place(run: SeenRun, number: int, before: int, places: int, after: i
         for step in run.steps:
             rows.shapes.update((n, kind.shape) for n, kind in zip(step.gives, step.kinds, strict=True))
             if not rows.moving.isdisjoint(step.reads) and not _picks_extra(rows, step, before, before + places):
-                _follow(rows, step)
+                follow(rows, step)
     except NotPlainError:
         return False
     return run.end not in rows.moving
@@ -145,7 +145,7 @@ def _plain_name(step: Step) -> str:
     return step.name.removesuffix("_") if step.over else step.name
 
 
-def _follow(rows: Rows, step: Step) -> None:
+def follow(rows: Rows, step: Step) -> None:
     """Look where the pictures lie in what a step gives."""
     rows.shapes.update((n, kind.shape) for n, kind in zip(step.gives, step.kinds, strict=True))
     if rows.moving.isdisjoint(step.reads):

@@ -1,9 +1,10 @@
 """What is measured of a network on noise: whether its scores repeat, whether its gradient is that of its scores, and
 where each of its layers holds its places.
 
-Methods take all three for granted.  Three pictures go forward and two forward and back, for each network and size of
-picture, and again when its weights have changed.  Only a doubtful result is measured again, more closely.  Of the
-three pictures one is hardly changed, for finite differences, and one much, to be a noticeable neighbour.
+Methods take all three for granted.  One picture goes forward and back and three go forward, for each network and size
+of picture, and again when its weights have changed.  Where the operations do not show that the gradient is right, one
+picture more goes forward and back, and a doubtful result is measured again, more closely.  Of the three pictures one is
+hardly changed, for finite differences, and one much, to be a noticeable neighbour.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from clearsight.core import passes, rng
 from clearsight.core.contents import settled_contents
 from clearsight.core.model import Model
 from clearsight.core.settled import tell, while_settled
+from clearsight.core.uncollected import uncollected
 from clearsight.core.weight_digest import Digest, version, weight_digest
 from clearsight.errors import Refused
+from clearsight.internals.expected_run import Expected
 from clearsight.internals.finite_differences import (
     DOUBT,
     Score,
@@ -178,7 +181,7 @@ def network_facts(model: Model, x: Tensor) -> NetworkFacts:
     entry = known_facts(model, x)
     if entry is None:
         weights = weight_digest(model.net)
-        with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]):
+        with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]), uncollected():
             settings_before = _settings(model.net)
             kin = kin_of(model.net, key_of(model, x), lambda known: _run_of_one(model, x[:1], known))
             probe, kin = (kin.probe, kin) if kin is not None else _measured_and_shared(model, x)
@@ -197,27 +200,24 @@ def _measured_and_shared(model: Model, x: Tensor) -> tuple[Probe, Kin | None]:
         raise Unprobed(e.what, e.fix) from e.__cause__
     if probe.plain is None or (probe.repeats, probe.slopes.flows) != ("yes", "right"):
         return probe, None
-    kin = Kin(probe.plain.one, probe)
+    kin = Kin(Expected(probe.plain.one), probe)
     share(model.net, key_of(model, x), kin)
     return probe, kin
 
 
-def _run_of_one(model: Model, x: Tensor, known: SeenRun) -> SeenRun | None:
+def _run_of_one(model: Model, x: Tensor, known: Expected) -> SeenRun | None:
     """The run of one picture x (1, C, *S), seen as when a network is probed; None where it is not the known one.
 
     It is not computed, unless its scores are likely to be asked for: `scores_alone` keeps them.
     """
-    z = x.detach().requires_grad_()
-    with torch.enable_grad():
-        if _caller(model.net) in _ask_alone or model.normalised(z).stride() != known.strides[0]:
-            _ask_alone.discard(_caller(model.net))  # until it does so again
-            scores, run = _seen(model, z)
+    with torch.enable_grad(), suppress(Exception):  # it runs in another way, or cannot be seen
+        z = model.normalised(x.detach().requires_grad_())
+        computed = _caller(model.net) in _ask_alone or z.stride() != known.run.strides[0]
+        _ask_alone.discard(_caller(model.net))  # until it does so again
+        scores, run = known.seen_in(model.net, z, lambda: model.from_normalised(z), computed=computed)
+        if computed:
             while_settled(model.net, _ALONE, lambda: (x, scores.detach()))
-            return run
-        with suppress(Exception):  # it runs in another way, or cannot be seen
-            z = model.normalised(z)
-            sight = Sight(model.net, z, known)
-            return sight.run(sight.look(lambda: model.from_normalised(z)))
+        return run
     return None
 
 
@@ -310,6 +310,8 @@ def _measured(model: Model, x: Tensor) -> Probe:
         return Probe(runs, _how_it_repeats(model, start, score_rounding), change, Slopes("unknown"))
     if slope is None:
         return Probe(runs, "yes", change, Slopes("none"))
+    if plain is not None and bool(slope.any()):  # no finite difference would change that
+        return Probe(runs, "yes", change, Slopes("right"), plain)
 
     def score(z: Tensor) -> Tensor:
         return mixed(model(z), mix)
@@ -319,8 +321,6 @@ def _measured(model: Model, x: Tensor) -> Probe:
     )
     if error is not None and error <= DOUBT:
         return Probe(runs, "yes", change, Slopes("right", error), plain)
-    if plain is not None and bool(slope.any()):  # steps were too long or too short to show it
-        return Probe(runs, "yes", change, Slopes("right"), plain)
     return Probe(runs, "yes", change, look_closer(score, start, _in_double(model, mix), model.dtype), plain)
 
 

@@ -32,6 +32,7 @@ from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
 from clearsight.internals.probe import known_facts, scores_alone
 from clearsight.internals.tape import Taped, ValueNeededError, tape_of
+from clearsight.internals.taped_again import taped_again
 
 T = TypeVar("T")
 
@@ -94,12 +95,7 @@ def graph_of(model: Model, x: Tensor, layer: str = "", *, fold: bool = True) -> 
 
     Refused: networks that cannot be recorded, that draw random numbers, or whose operations depend on the picture.
     """
-    in_script_reason = in_script(model.net)
-    if in_script_reason is not None:
-        raise Unrecordable(*in_script_reason)
-    coarse = coarse_type(model.net)
-    if coarse is not None:
-        raise Unrecordable(*too_coarse(coarse, "the shares of its operations"))
+    _refuse_unrecordable(model.net)
     run = _run_of(model, x, layer)
     weights = weight_digest(model.net)
     graphs = _graphs.setdefault(model.net, {})
@@ -116,6 +112,15 @@ def graph_of(model: Model, x: Tensor, layer: str = "", *, fold: bool = True) -> 
     return graph
 
 
+def _refuse_unrecordable(net: nn.Module) -> None:
+    in_script_reason = in_script(net)
+    if in_script_reason is not None:
+        raise Unrecordable(*in_script_reason)
+    coarse = coarse_type(net)
+    if coarse is not None:
+        raise Unrecordable(*too_coarse(coarse, "the shares of its operations"))
+
+
 class OtherRunError(Exception):
     """Raised where a network does not run as was recorded."""
 
@@ -129,10 +134,38 @@ def with_graph(model: Model, x: Tensor, run: Callable[[Graph, bool], T], layer: 
     Refused: as of `graph_of`.
     """
     graph = known_graph(model, x, layer) or graph_alike(model, x, layer)
-    if graph is not None:
-        with suppress(OtherRunError):
-            return run(graph, True)
+    if graph is None:
+        return _with_new_graph(model, x, run, layer)
+    with suppress(OtherRunError):
+        return run(graph, True)
     return run(graph_of(model, x[:1], layer), False)
+
+
+def _with_new_graph(model: Model, x: Tensor, run: Callable[[Graph, bool], T], layer: str) -> T:
+    graph = new_graph(model, x, layer)
+    try:
+        return run(graph, True)
+    except OtherRunError:
+        recordings.pop(_key_of(model.net, _run_of(model, x, layer)), None)
+        raise _other_every_time() from None
+    except Exception:  # which may be the recording's fault, and that is what is told then
+        graph_of(model, x[:1], layer)
+        raise
+
+
+def new_graph(model: Model, x: Tensor, layer: str = "") -> Graph:
+    """The folded graph of a model for pictures like x (B, C, *S), recorded now; where none is known of its kind.
+
+    Whether it gives what the network gives is not looked at yet: see `hold`, which costs no pass of the graph.
+
+    Refused: as of `graph_of`.
+    """
+    _refuse_unrecordable(model.net)
+    run = _run_of(model, x, layer)
+    with passes.uncounted(), torch.no_grad(), uncollected():
+        graph = _record_anew(model, model.normalised(x[:1]), run).of(model.net, fold=True)
+    _graphs.setdefault(model.net, {})[(*run, True)] = _Bound(graph, weight_digest(model.net), _SAME)
+    return graph
 
 
 def hold(model: Model, x: Tensor, logits: Tensor, layer: str = "", wanted: Tensor | None = None) -> None:
@@ -177,6 +210,11 @@ def graph_alike(model: Model, x: Tensor, layer: str = "") -> Graph | None:
     return graph
 
 
+def is_recorded(model: Model, x: Tensor, layer: str = "") -> bool:
+    """Whether a network like this one was recorded for pictures like x (B, C, *S)."""
+    return _key_of(model.net, _run_of(model, x, layer)) in recordings
+
+
 def is_plain(model: Model, x: Tensor, layer: str = "") -> bool:
     """Whether networks like this one run, for pictures like x (B, C, *S), in a way that is plain (see plain_run.py).
 
@@ -204,26 +242,41 @@ def _run_of(model: Model, x: Tensor, layer: str) -> tuple[Any, ...]:
     return tuple(x.shape[1:]), x.device, layer, model.reading
 
 
+def _key_of(net: nn.Module, run: tuple[Any, ...]) -> tuple[Any, ...]:
+    """For which networks and pictures a recording is."""
+    return (likeness(net).key, *run)
+
+
 def _graph_of_recording(model: Model, z: Tensor, wanted: Tensor, run: tuple[Any, ...], *, fold: bool) -> Graph:
     """A graph that gives the logits that are wanted for z (1, C, *S), by a recording of earlier or by a new one."""
-    key = (likeness(model.net).key, *run)
+    key = _key_of(model.net, run)
     if key in recordings:
         recordings.move_to_end(key)
         graph = recordings[key].of(model.net, fold=fold)
         if _same_logits(graph(z), wanted, _SAME_AGAIN):
             return graph
+    graph = _record_anew(model, z, run).of(model.net, fold=fold)
+    if not _same_logits(graph(z), wanted, _SAME):
+        del recordings[key]
+        raise _other_every_time()
+    return graph
+
+
+def _record_anew(model: Model, z: Tensor, run: tuple[Any, ...]) -> Recording:
+    """A recording that is made now, and kept for networks that are alike."""
+    key = _key_of(model.net, run)
     recordings[key] = record(model, z, layer=run[2])
     recordings.move_to_end(key)
     while len(recordings) > _KEPT:
         recordings.popitem(last=False)
-    graph = recordings[key].of(model.net, fold=fold)
-    if not _same_logits(graph(z), wanted, _SAME):
-        del recordings[key]
-        raise Unrecordable(
-            "the network does not run in the same way every time, so it cannot be taken apart into its "
-            "operations: use a gradient, class-activation or perturbation method"
-        )
-    return graph
+    return recordings[key]
+
+
+def _other_every_time() -> Unrecordable:
+    return Unrecordable(
+        "the network does not run in the same way every time, so it cannot be taken apart into its operations: use a "
+        "gradient, class-activation or perturbation method"
+    )
 
 
 def _named_tensors(net: nn.Module) -> dict[str, Tensor]:
@@ -241,7 +294,10 @@ def _same_logits(out: Tensor, wanted: Tensor, close: float) -> bool:
 
 def record(model: Model, z: Tensor, layer: str) -> Recording:
     """Record a run of two pictures and one of three: sizes that differ between them grow with their number."""
-    two, three = (_recorded(model, z, layer, n) for n in (2, 3))
+    two = recorded_run(model, z, layer, 2)
+    three = recorded_again(model, z, layer, two, 2, 3)
+    for recorded in (two, three):
+        recorded.graph.eliminate_dead_code()
     if len(two.graph.nodes) != len(three.graph.nodes):
         raise Unrecordable(
             "the forward pass depends on the batch size, so it cannot be taken apart into its operations"
@@ -287,29 +343,40 @@ def _place(t: Tensor) -> tuple[Any, ...]:
     return t.data_ptr(), t.shape, t.stride(), t.dtype
 
 
-def _recorded(model: Model, z: Tensor, layer: str, pictures: int) -> Taped:
-    def run(z: Tensor) -> Tensor:
-        return model.from_normalised(z)
+def recorded_run(model: Model, z: Tensor, layer: str, pictures: int) -> Taped:
+    try:
+        with to_record(model, z, layer):
+            return tape_of(model.from_normalised, several(z, pictures))
+    except Refused as e:
+        if isinstance(e.__cause__, ValueNeededError):
+            raise Unrecordable(
+                "the network looks at values of the picture to decide what to do, so it cannot be taken apart into its "
+                "operations: use a gradient, class-activation or perturbation method"
+            ) from e
+        raise Unrecordable(f"the network cannot be taken apart into its operations: {e}") from e
+    except (RuntimeError, TypeError, ValueError, AttributeError) as e:
+        message = str(e).partition("\n")[0]
+        raise Unrecordable(
+            f"the network cannot be taken apart into its operations: {type(e).__name__}: {message}"
+        ) from e
 
-    many = z[:1].expand(pictures, *z.shape[1:]).contiguous()
+
+def recorded_again(model: Model, z: Tensor, layer: str, first: Taped, before: int, pictures: int) -> Taped:
+    """The same, given the recording of so many pictures before; not computed, where that tells how all lies."""
+    with suppress(Exception), to_record(model, z, layer):  # it is computed then, and fails in its own words
+        return taped_again(model.from_normalised, several(z, pictures), first, before)
+    return recorded_run(model, z, layer, pictures)
+
+
+def several(z: Tensor, pictures: int) -> Tensor:
+    return z[:1].expand(pictures, *z.shape[1:]).contiguous()
+
+
+@contextmanager
+def to_record(model: Model, z: Tensor, layer: str) -> Iterator[None]:
     with _marking(model, z, layer), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
         warnings.simplefilter("ignore")
-        try:
-            recorded = tape_of(run, many)
-        except Refused as e:
-            if isinstance(e.__cause__, ValueNeededError):
-                raise Unrecordable(
-                    "the network looks at values of the picture to decide what to do, so it cannot be taken apart into "
-                    "its operations: use a gradient, class-activation or perturbation method"
-                ) from e
-            raise Unrecordable(f"the network cannot be taken apart into its operations: {e}") from e
-        except (RuntimeError, TypeError, ValueError, AttributeError) as e:
-            message = str(e).partition("\n")[0]
-            raise Unrecordable(
-                f"the network cannot be taken apart into its operations: {type(e).__name__}: {message}"
-            ) from e
-    recorded.graph.eliminate_dead_code()
-    return recorded
+        yield
 
 
 @contextmanager

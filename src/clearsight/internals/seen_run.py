@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from clearsight.core.contents import settled_contents
 from clearsight.core.likeness import told_tensor
 from clearsight.core.way_back import is_of_others, is_ours, operations_behind
+from clearsight.internals.by_tensor import ByTensor
 from clearsight.internals.tape import Kind
 from clearsight.internals.watch import Watch
 
@@ -98,15 +98,11 @@ def values_in(told: Any) -> Iterator[Value]:
 
 
 class Sight:
-    """Sees a run of a network from a tensor z on.
+    """Sees a run of a network from a tensor z on."""
 
-    expected: a run that it may equal.  Then what depends on z is not computed: it is told to have come of the same
-    steps, as long as they are the same, and holds no values; the first other step ends the run with an OtherStepError.
-    """
-
-    def __init__(self, net: nn.Module, z: Tensor, expected: SeenRun | None = None) -> None:
-        self._steps = _Steps(net, z) if expected is None else ExpectedRun(net, z, expected)
-        self._calls = _Calls()
+    def __init__(self, net: nn.Module, z: Tensor) -> None:
+        self._steps = _Steps(net, z)
+        self._calls = Calls()
 
     def look(self, run: Callable[[], T]) -> T:
         """Run something, and see it."""
@@ -116,11 +112,8 @@ class Sight:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Inside, nothing is seen."""
-        self._steps.is_aside = self._calls.is_aside = True
-        try:
+        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
             yield
-        finally:
-            self._steps.is_aside = self._calls.is_aside = False
 
     def number_of(self, tensor: Tensor) -> int:
         """The number of what a tensor holds now."""
@@ -131,24 +124,30 @@ class Sight:
         """All that was seen, of a run that gave out."""
         steps, asked = self._steps, self._steps.asked or self._calls.asked
         strides = tuple(steps.strides)
-        return SeenRun(tuple(steps.steps), tuple(steps.given), self.number_of(out), _way_back(out), asked, strides)
+        return SeenRun(tuple(steps.steps), tuple(steps.given), self.number_of(out), way_back(out), asked, strides)
 
 
-class _Calls(TorchFunctionMode):
+class Calls(TorchFunctionMode):
     """Sees what takes a value out of a tensor, or keeps a gradient from coming back, which is no operation."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked = self.is_aside = False
+        self.asked = False
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if not self.is_aside:
-            name = getattr(func, "__name__", "")
-            self.asked |= name in _TAKES_OUT or (name in ("__get__", "__set__") and func in _OTHER_WAYS)
-            self.asked |= name.startswith("register_") and not is_ours(args[1])
+        asks, registers = _told_of(func)
+        self.asked |= asks or (registers and not is_ours(args[1]))
         return func(*args, **kwargs) if kwargs else func(*args)
+
+
+@lru_cache(4096)
+def _told_of(func: Any) -> tuple[bool, bool]:
+    """Whether a function takes a value out of a tensor, or keeps a gradient back, and whether it registers a hook."""
+    name = getattr(func, "__name__", "")
+    asks = name in _TAKES_OUT or (name in ("__get__", "__set__") and func in _OTHER_WAYS)
+    return asks, name.startswith("register_")
 
 
 class _Steps(Watch):
@@ -159,11 +158,11 @@ class _Steps(Watch):
         self.steps: list[Step] = []
         self.strides: list[Any] = [z.stride()]
         self.given: list[tuple[int, Kind, Any]] = []
-        self.asked = self.is_aside = False
-        self.numbers = WeakTensorKeyDictionary()
+        self.asked = False
+        self.numbers: ByTensor[int] = ByTensor()
         self.whose: list[int] = []  # of each number, the first one of the same memory
         self.last_over: dict[int, int] = {}  # of the first number of a memory, the last one that was written over it
-        self.given.append((self._new(z), _kind(z), "pictures"))
+        self.given.append((self._new(z), kind(z), "pictures"))
 
     def _new(self, tensor: Tensor | None, whose: int | None = None) -> int:
         number = len(self.whose)
@@ -173,11 +172,10 @@ class _Steps(Watch):
         return number
 
     def _keep_number(self, tensor: Tensor, number: int) -> None:
-        self.numbers[tensor] = number
+        self.numbers.put(tensor, number)
 
     def _kept_number(self, tensor: Tensor) -> int | None:
-        number: int | None = self.numbers.get(tensor)  # type: ignore[no-untyped-call]
-        return number
+        return self.numbers.get(tensor)
 
     def told(self, a: Any) -> Any:
         """An argument, with Values in the place of tensors."""
@@ -188,7 +186,7 @@ class _Steps(Watch):
                 at = self.weights.get(id(a))
                 what = told_tensor(a) if at is None else at
                 self.asked |= what is None
-                self.given.append((number, _kind(a), what))
+                self.given.append((number, kind(a), what))
             last = self.last_over.get(self.whose[number], -1)
             return Value(number, last if last > number else -1)
         return type(a)(map(self.told, a)) if type(a) in (list, tuple) else a
@@ -197,8 +195,6 @@ class _Steps(Watch):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self.is_aside:
-            return func(*args, **kwargs)
         if any(kind not in (Tensor, nn.Parameter) for kind in types):
             self.asked = True
             return NotImplemented
@@ -208,97 +204,38 @@ class _Steps(Watch):
             return out
         self.asked |= not _TELLS_VALUES.isdisjoint(func.tags) or torch.is_inference_mode_enabled()
         told = self.told(args), self.told(tuple(kwargs.items()))
-        over = tuple(value.number for i in _written(func) for value in values_in(told[0][i : i + 1]))
+        over = tuple(value.number for i in written(func) for value in values_in(told[0][i : i + 1]))
         if func._schema.is_mutable and not over:  # into something that is named, as out=
             over = tuple(value.number for value in values_in(told))
-        out = self.outcome(Step(func, *told, (), (), over), args, kwargs)
+        out = func(*args, **kwargs)
         first = next(values_in(told), None)
-        whose = self.whose[first.number] if first and (over or _is_view(func)) else None
+        whose = self.whose[first.number] if first and (over or is_view(func)) else None
         parts = [p for p in (out if isinstance(out, list | tuple) else [out]) if isinstance(p, Tensor)]
         gives = tuple(self._new(part, whose) for part in parts)
         for number in over:
             self.last_over[self.whose[number]] = gives[0] if gives else self._new(None, whose)
-        self.steps.append(Step(func, *told, gives, tuple(map(_kind, parts)), over))
+        self.steps.append(Step(func, *told, gives, tuple(map(kind, parts)), over))
         self.strides.append([part.stride() for part in parts])
         return out
 
-    def outcome(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What a step gives, of which it is not known yet."""
-        return step.operation(*args, **kwargs)
 
-
-class OtherStepError(Exception):
-    """Raised where a run is not the one that is expected."""
-
-
-class ExpectedRun(_Steps):  # type: ignore[no-untyped-call]
-    """Sees whether a run is an expected one; what depends on its start holds no values (see Sight).
-
-    So all tensors may be kept, and are known by where they are, which is faster.
-    """
-
-    def __init__(self, net: nn.Module, z: Tensor, expected: SeenRun) -> None:
-        self.expected, self.moving = expected, {START}
-        self.by_id: dict[int, tuple[int, Tensor]] = {}
-        super().__init__(net, z)
-
-    def _keep_number(self, tensor: Tensor, number: int) -> None:
-        self.by_id[id(tensor)] = number, tensor
-
-    def _kept_number(self, tensor: Tensor) -> int | None:
-        return self.by_id.get(id(tensor), (None,))[0]
-
-    def outcome(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        at = len(self.steps)
-        wanted = self.expected.steps[at] if at < len(self.expected.steps) else None
-        if wanted is None or wanted[:3] != step[:3] or wanted.over != step.over:
-            raise OtherStepError
-        if self.moving.isdisjoint(step.reads):
-            return step.operation(*args, **kwargs)
-        self.moving.update(wanted.gives)
-        way = _without_values(step.operation)
-        if way == "run":
-            return step.operation(*args, **kwargs)
-        if way == "over":
-            return args[0]
-        lies = zip(wanted.kinds, self.expected.strides[at + 1], strict=True)
-        empty = [torch.empty_strided(k.shape, how, dtype=k.dtype, device=k.device) for k, how in lies]
-        return empty[0] if way == "one" else tuple(empty)
-
-
-@cache
-def _without_values(operation: Any) -> str:
-    """How what an operation gives is had without computing it: "one" or "several" new tensors, or what it wrote "over".
-
-    "run": it is run all the same, as views are, which cost nothing.
-    """
-    returns, writes = operation._schema.returns, _written(operation)
-    if any(str(r.type) != "Tensor" for r in returns) or torch.Tag.inplace_view in operation.tags:
-        return "run"
-    if operation._schema.is_mutable:
-        return "over" if writes == (0,) and len(returns) == 1 else "run"
-    if _is_view(operation) or not returns:
-        return "run"
-    return "one" if len(returns) == 1 else "several"
-
-
-def _kind(t: Tensor) -> Kind:
+def kind(t: Tensor) -> Kind:
     return Kind(tuple(t.shape), t.dtype, t.device)
 
 
 @cache
-def _written(operation: Any) -> tuple[int, ...]:
+def written(operation: Any) -> tuple[int, ...]:
     """Which of its arguments an operation writes over."""
     arguments = enumerate(operation._schema.arguments)
     return tuple(i for i, a in arguments if a.alias_info is not None and a.alias_info.is_write and not a.kwarg_only)
 
 
 @cache
-def _is_view(operation: Any) -> bool:
+def is_view(operation: Any) -> bool:
     return any(r.alias_info is not None for r in operation._schema.returns)
 
 
-def _way_back(out: Tensor) -> tuple[Any, ...] | None:
+def way_back(out: Tensor) -> tuple[Any, ...] | None:
     """The operations of autograd behind a tensor, each with the numbers of those that it hands a gradient to."""
     operations = operations_behind(out)
     if not operations or any(map(is_of_others, operations)):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, fx
 from torch.func import functionalize
 from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from clearsight.internals.by_tensor import ByTensor
 from clearsight.internals.pointwise import is_pointwise
 from clearsight.internals.watch import Watch
 
@@ -58,7 +58,11 @@ def tape_of(run: Callable[[Tensor], Tensor], x: Tensor) -> Taped:
 
     ValueNeededError: Python asks for a number that depends on x.
     """
-    tape = _Tape(x)
+    return taped_by(Tape(x), run, x)
+
+
+def taped_by(tape: Tape, run: Callable[[Tensor], Tensor], x: Tensor) -> Taped:
+    """The same, by a tape of its own kind."""
     with tape, _Calls():
         out = functionalize(run, remove="mutations_and_views")(x)
     tape.graph.output(tape.node_of(out))
@@ -108,25 +112,26 @@ def _sibling(func: Any) -> Any:
     return getattr(Tensor, bare, None) or getattr(torch._C._nn, bare, None)
 
 
-class _Tape(Watch):
+class Tape(Watch):
     """Runs every operation as it is, and appends it to a graph."""
 
     def __init__(self, x: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.graph = fx.Graph()
         self.attributes: dict[str, Tensor] = {}
-        self.nodes = WeakTensorKeyDictionary()
+        self.nodes: ByTensor[fx.Node] = ByTensor()
         self.moving: set[fx.Node] = set()  # those that depend on x
         start = self.graph.placeholder("x")
         self.moving.add(start)
         self._keep(x, start)
 
     def node_of(self, tensor: Tensor) -> fx.Node:
-        if tensor not in self.nodes:
+        node = self.nodes.get(tensor)
+        if node is None:
             name = f"_tensor_{len(self.attributes)}"
             self.attributes[name] = tensor
-            self._keep(tensor, self.graph.create_node("get_attr", name))
-        node: fx.Node = self.nodes[tensor]
+            node = self.graph.create_node("get_attr", name)
+            self._keep(tensor, node)
         return node
 
     def __torch_dispatch__(
@@ -136,28 +141,37 @@ class _Tape(Watch):
             return NotImplemented  # a subclass of Tensor: what it does of itself comes here again
         kwargs = kwargs or {}
         nodes = fx.node.map_aggregate((args, kwargs), lambda a: self.node_of(a) if isinstance(a, Tensor) else a)
-        out = func(*args, **kwargs)
-        if torch.Tag.data_dependent_output in func.tags and self._any_moving(nodes):
+        if torch.Tag.data_dependent_output in func.tags and self.any_moving(nodes):
             raise ValueNeededError(f"{func} gives Python a value that depends on the input")
+        out = self.outcome(func, nodes, args, kwargs)
         self._write(func, nodes, out)
         return out
 
-    def _any_moving(self, nodes: Any) -> bool:
+    def outcome(self, func: Any, nodes: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What an operation gives; nodes: its arguments, as they are written down."""
+        return func(*args, **kwargs)
+
+    def any_moving(self, nodes: Any) -> bool:
         found: list[fx.Node] = []
         fx.node.map_arg(nodes, found.append)
         return not self.moving.isdisjoint(found)
 
-    def _write(self, func: Any, nodes: Any, out: Any) -> None:
+    def _write(self, func: Any, nodes: Any, out: Any) -> fx.Node:
         node = self.graph.call_function(func, *nodes)
-        if self._any_moving(nodes):
+        if self.any_moving(nodes):
             self.moving.add(node)
         if isinstance(out, Tensor):
             self._keep(out, node)
         elif isinstance(out, list | tuple):
-            for i, part in enumerate(out):
-                if isinstance(part, Tensor | list | tuple):
-                    self._write(operator.getitem, ((node, i), {}), part)
+            node.meta["many"] = type(out)
+            node.meta["parts"] = [
+                self._write(operator.getitem, ((node, i), {}), part)
+                for i, part in enumerate(out)
+                if isinstance(part, Tensor | list | tuple)
+            ]
+        return node
 
     def _keep(self, value: Tensor, node: fx.Node) -> None:
-        self.nodes[value] = node
+        self.nodes.put(value, node)
         node.meta["kind"] = Kind(tuple(value.shape), value.dtype, value.device)
+        node.meta["strides"] = value.stride()

@@ -15,12 +15,14 @@ from clearsight.core.batching import SIZE, bounded
 from clearsight.core.blackbox import BlackBox, OutOfQueries
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
+from clearsight.core.fingerprint import hashed_aside
 from clearsight.core.model import Model
 from clearsight.core.norms import USUAL, norm_of, project
 from clearsight.core.norms import overstep as overstep_of
 from clearsight.core.passes import Passes, counted
 from clearsight.core.settled import settled
 from clearsight.core.targets import Become, ClassScore, Goal, Misclassify, Target, as_goal
+from clearsight.core.uncollected import uncollected
 from clearsight.core.validation import (
     check_kind,
     check_pixels,
@@ -33,6 +35,7 @@ from clearsight.core.validation import (
 from clearsight.errors import Refused
 from clearsight.internals.input_convolution import folded_back
 from clearsight.internals.layers import find_layer
+from clearsight.internals.probe import last_probe
 from clearsight.internals.scores import scores
 from clearsight.internals.soundness import alone, caution, must_flow, must_repeat
 from clearsight.kinds.questions import usual_target
@@ -88,10 +91,13 @@ def _explained(
     model: Model, x: Tensor, call: Call, target: Target | None, seed: int, batch: int | None, began: float
 ) -> Explanation:
     share, one = "shares-passes" in call.method.claims, x[:1]
+    is_first = "few-passes" in call.method.claims and last_probe(model, one) is None
     with (
         settled(model.net),
         model.undisturbed(),
         rng.seeded(seed, one),
+        uncollected() if is_first else nullcontext(),  # what is found of the network makes many records, which stay
+        hashed_aside(model.net),
     ):
         if "control" not in call.method.claims:
             must_repeat(model, one, call.method.name)

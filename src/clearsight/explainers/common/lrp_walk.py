@@ -144,7 +144,9 @@ def _in_parts(
     if layer and graph.marked is None:
         raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
     a, wanted = _by_network(model, graph, x, layer)
-    together = graph.at_once(lambda: model.normalised(x[:1]).to(model.dtype), WORK)
+    together = 1  # of one picture it need not be measured how many fit
+    if len(x) > 1:
+        together = graph.at_once(lambda: model.normalised(x[:1]).to(model.dtype), WORK)
     batches: list[tuple[Tensor, Tensor]] = []
     for rows in torch.split(torch.arange(len(x)), together):
         whole = together >= len(x)

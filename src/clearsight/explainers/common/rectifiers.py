@@ -20,7 +20,9 @@ from clearsight.internals.recording import (
     graph_alike,
     graph_of,
     is_plain,
+    is_recorded,
     known_graph,
+    new_graph,
     note_first_pass,
 )
 from clearsight.internals.relu import RELUS, open_range
@@ -40,25 +42,37 @@ def rectified_gradient(model: Model, x: Tensor, target: Target, backward: Backwa
     """
     graph = known_graph(model, x) or (graph_alike(model, x) if is_plain(model, x) else None)
     own = None if graph is None else _own(model, x, target, backward, name, graph)
+    if own is None and graph is None and not is_recorded(model, x):  # the recording's scores need not be looked at,
+        graph = _with_relus(new_graph(model, x), name)  # where its gradient is the network's, which does the rest
+        own = _newly_compared(model, x, target, backward, name, graph)
     if own is not None:
         return own
-    graph = _with_relus(model, x, name)
-
-    def recorded(p: Tensor) -> Tensor:
-        return graph(model.normalised(p).to(model.dtype), dict.fromkeys(RELUS, partial(_run, backward))).float()
-
-    shown = _shown.setdefault(graph.run_of, {}).setdefault(name, {})
-    if (len(x) > 1) not in shown:
-        shown[len(x) > 1] = compared(model, x, backward, len(_relus(graph)), recorded)
-        own = _own(model, x, target, backward, name, graph)
-        if own is not None:
-            return own
+    graph = _with_relus(graph_of(model, x[:1]), name)
+    own = _newly_compared(model, x, target, backward, name, graph)
+    if own is not None:
+        return own
     p = x.detach().requires_grad_()
     with torch.enable_grad():
-        logits = recorded(p)
+        logits = _recorded(model, graph, backward, p)
         note_first_pass(model, p, logits)
         score = target(logits)
     return gradients(score, p)[0]
+
+
+def _newly_compared(
+    model: Model, x: Tensor, target: Target, backward: Backward, name: str, graph: Graph
+) -> Tensor | None:
+    """The gradient by the network's own run, compared with the recording now; None where it was before, or is other."""
+    shown = _shown.setdefault(graph.run_of, {}).setdefault(name, {})
+    if (len(x) > 1) in shown:
+        return None
+    shown[len(x) > 1] = compared(model, x, backward, len(_relus(graph)), partial(_recorded, model, graph, backward))
+    return _own(model, x, target, backward, name, graph)
+
+
+def _recorded(model: Model, graph: Graph, backward: Backward, p: Tensor) -> Tensor:
+    """The outputs (B, ...) of a graph for pixels p (B, C, *S), with another way back through its ReLUs."""
+    return graph(model.normalised(p).to(model.dtype), dict.fromkeys(RELUS, partial(_run, backward))).float()
 
 
 def _own(model: Model, x: Tensor, target: Target, backward: Backward, name: str, graph: Graph) -> Tensor | None:
@@ -70,8 +84,8 @@ def _own(model: Model, x: Tensor, target: Target, backward: Backward, name: str,
     return own_gradient(model, x, target, backward, len(_relus(graph)), known)
 
 
-def _with_relus(model: Model, x: Tensor, name: str) -> Graph:
-    graph = graph_of(model, x[:1])
+def _with_relus(graph: Graph, name: str) -> Graph:
+    """The graph itself; refused where it is none of ReLUs."""
     relus = _relus(graph)
     others = sorted({word(n).strip("_") for n in graph.nodes if n in graph.moving and word(n) in SMOOTH})
     if others or not relus:
