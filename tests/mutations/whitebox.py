@@ -32,6 +32,8 @@ METHODS = {
         ("add(g, move, alpha=2)", "add(g, move)"),
         ("            fooled[rows] = False", "            pass"),
         ("weight * 10", "weight"),
+        ("torch.where(fooled[rows], WORTH, HOPE)", "WORTH"),
+        ("torch.where(fooled[rows], WORTH, HOPE)", "HOPE"),
         ("(low * high).sqrt()", "high"),
         ("weight / 10", "weight / 2"),
         ("low > 0", "low > -1"),

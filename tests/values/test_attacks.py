@@ -531,6 +531,10 @@ def test_carlini_wagner_ends_where_nothing_is_gained(two):
     assert on.backwards <= on.queries
     short = attack(model, x, y, "carlini-wagner(steps=30, searches=2, back=0)", eps=INF)
     assert (short.queries, short.backwards) == (2 * 31, 2 * 30)
+    clear, y, sure = linear([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0]), torch.tensor([[[[0.9, 0.1]]]])
+    for c, queries in ((1e-4, 81), (3.0, 201)):  # with the first nothing ever fools, which shows after two checks
+        found = attack(clear, sure, y, f"carlini-wagner(c={c}, searches=1, back=0)", eps=INF)
+        assert (found.queries, bool(found.fooled)) == (queries, c > 1)
 
 
 @pytest.mark.parametrize(

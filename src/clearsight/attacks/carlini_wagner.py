@@ -17,6 +17,7 @@ INSIDE = 0.999999  # pixels of 0 and 1 are moved this far inside, where tanh sti
 SLOW, SLOWER = 0.9, 0.999  # Adam's decay of the mean gradient and of the mean squared gradient
 TINY = 1e-12  # Adam's epsilon; it is small, because gradients of pixels at 0 and 1 are a millionth of the others
 WORTH = 0.9999  # a search goes on while each tenth of its steps brings the loss to at most this share of the last
+HOPE = 0.9  # and one that has not fooled since: it can only tell that its c is too small
 PATIENCE = 40  # minimum number of steps between these checks; pixels at 0 and 1 need as many to move visibly
 
 
@@ -41,10 +42,11 @@ def carlini_wagner(
 
     For each picture the smallest c that succeeds is searched for.  c is multiplied by ten while no search succeeds and
     divided by ten while all do; once both are known it is half-way between them, on the scale of their logarithms.
-    Each search runs Adam over arctanh(2 x - 1), and ends sooner for a picture that no longer gains.
+    Each search runs Adam over arctanh(2 x - 1), and ends sooner for a picture that no longer gains, or gains little and
+    is not fooled.
 
     The cost is up to searches x steps passes forward and back: 1400 by default, of which a ResNet-20 on CIFAR-10 took
-    1360.  With 6 searches it took a sixth less, and the mean distance grew by 1 %.
+    1160.  With 6 searches it took a seventh less, and the mean distance grew by 0.2 % (24 pictures).
 
     Args:
         steps: maximum number of Adam steps in each search.
@@ -131,7 +133,7 @@ def _search(
         w.addcdiv_(mean, root, value=-rate * (1 - i / steps) / (1 - SLOW ** (i + 1)))
         if i and i % max(steps // 10, PATIENCE) == 0:
             loss = move.square().flatten(1).sum(1) + push.detach()
-            on = loss <= WORTH * before[rows]
+            on = loss <= torch.where(fooled[rows], WORTH, HOPE) * before[rows]
             before[rows] = loss
             rows, w, start, mean, square = rows[on], w[on], start[on], mean[on], square[on]
             fooled[rows] = False  # large first steps fool with any c, so only the last part counts
