@@ -21,9 +21,10 @@ from clearsight.auditing.audit import audit
 from clearsight.core.classifier import Classifier
 from clearsight.data.datasets import folder
 from clearsight.drawing.heatmaps import photo, png, strip, webp
+from clearsight.reporting.embedding import size, uri
 from clearsight.reporting.facts import BrokenFile
 from clearsight.reporting.findings import Figure, Finding
-from clearsight.reporting.html_report import anchors, cell, interval_bar, linked, size, uri
+from clearsight.reporting.html_report import anchors, cell, interval_bar, linked
 from clearsight.reporting.report import Report
 from clearsight.reporting.terminal import print_sheet
 from clearsight.reporting.wording import WORDS
@@ -74,6 +75,7 @@ def test_nothing_is_fetched(page: str) -> None:
         source = attrs.get("src") or ""
         assert source.startswith("data:") or not source, (tag, source[:60])
         assert tag != "link" or attrs["href"] == "data:,"
+        assert tag not in ("image", "use") or (attrs.get("href") or "").startswith(("data:", "#picture_"))
     assert not re.search(r"@import|url\(", page)
 
 

@@ -93,6 +93,8 @@ CORE = [
         "later_maps_are_grey",
     ),
     ("reporting/html_report.py", 'e.maps == "grey"', "e.maps", "later_maps_are_grey"),
+    ("reporting/embedding.py", "again = address in ids", "again = False", "stands_in_the_page_once or stopped_audit"),
+    ("reporting/embedding.py", "_FRAME.format(figure.alt,", '_FRAME.format("",', "stands_in_the_page_once"),
     ("auditing/resume.py", "and not _lacks_maps_unreliable(f)", "", "later_maps_are_grey"),
     ("auditing/case.py", "self.maps_used = True", "pass", "stands_in_the_commands"),
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, get_type_hints
@@ -56,7 +57,11 @@ def test_a_stopped_audit_goes_on_in_its_folder(workshop: Path) -> None:
     assert whole.findings[0].seconds == part.findings[0].seconds
     assert whole.facts.seconds == pytest.approx(sum(f.seconds for f in whole.findings), abs=0.011)
     assert Report.read("kept").as_dict() == whole.as_dict()
-    assert Path("kept/report.html").exists()
+    page = Path("kept/report.html").read_text()
+    pictures = re.findall(r"data:image/(?:webp|png)[^\"]*", page)
+    assert len(pictures) == len(set(pictures)) < page.count('class="told"')  # both checks show the same picture
+    assert sum(map(len, pictures)) < 4_500
+    assert len(page) < 100_000
     with pytest.raises(cs.Refused, match="kept holds a finished audit"):
         cs.audit(factory(), "photos", only=CHECKS, folder="kept")
 

@@ -196,7 +196,7 @@ def test_the_page_is_one_file_and_says_what_the_terminal_says(lesson):
     for stage in lesson.stages:
         assert f"<b>{stage.passes}</b>" in html
         assert f"<b>{stage.seconds:.2f}</b>" in html
-    assert html.count("<img") == 11
+    assert html.count("<img") + html.count('<svg class="picture"') == 11
     assert lesson.lines()[-1] == str(lesson.page)
     assert json.loads(json.dumps(lesson.as_dict()))["stages"][1]["passes"] == 7
 

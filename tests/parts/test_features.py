@@ -742,7 +742,7 @@ def test_the_command_writes_pages_that_lead_to_each_other(workshop, run):
     for address, page in pages.items():
         assert "default-src 'none'; img-src data:; style-src 'sha256-" in page
         for tag, to in Links(page).found:
-            if tag == "img":
+            if tag in ("img", "image"):
                 assert to.startswith(("data:image/png;base64,", "data:image/webp;base64,"))
             elif not to.startswith(("#", "https://arxiv.org/", "https://doi.org/")):
                 target = (root / address).parent / to
@@ -854,7 +854,7 @@ def test_nothing_from_the_data_is_markup(tmp_path):
     for page in pages:
         seen = Links(page.read_text())
         assert not seen.tags & {"script", "b", "i", "iframe", "onerror"}
-        assert all(v.startswith("data:image") for t, v in seen.found if t == "img")
+        assert all(v.startswith("data:image") for t, v in seen.found if t in ("img", "image"))
         assert not re.search(r"@import|url\(", page.read_text())
 
 

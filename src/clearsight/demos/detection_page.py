@@ -18,9 +18,10 @@ from clearsight.core.boxes import iou_table, suppress
 from clearsight.demos import box_pictures as pictures
 from clearsight.demos import region_detectors as ways
 from clearsight.demos.detection_records import DetectionDemo, Run, Stage
+from clearsight.reporting.embedding import embedding
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Figure
-from clearsight.reporting.html_report import anchors, linked, size, tight, uri
+from clearsight.reporting.html_report import anchors, linked, tight
 from clearsight.reporting.page_template import page_part, page_template
 
 SHOWN = 60  # proposals in a drawing
@@ -46,13 +47,15 @@ def render(demo: DetectionDemo, run: Run) -> str:
     """The page as HTML: styles and pictures inside, everything from the data escaped."""
     style = page_part("report.css") + page_part("lesson.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page = page_template("lesson.html.j2", tight, linked, uri, size).render(
+    parts = [_sliding(run), _r_cnn(run), suppression_part(), _fast(run), _faster(run), _one_shot(run)]
+    page = page_template("lesson.html.j2", tight, linked).render(
         picture=demo.picture,
         verdict=demo.verdict,
         opening=_opening(demo),
         rows=_rows(demo.stages, demo.stage("R-CNN")),
         legend=LEGEND,
-        parts=[_sliding(run), _r_cnn(run), suppression_part(), _fast(run), _faster(run), _one_shot(run)],
+        parts=parts,
+        embedded=embedding(figure for part in parts for figure in part.figures),
         style=Markup(style),
         digest=digest,
         version=__version__,

@@ -14,8 +14,9 @@ from typing import Any
 from markupsafe import Markup
 
 from clearsight.core.output import write_whole
+from clearsight.reporting.embedding import embedding, size
 from clearsight.reporting.findings import Figure
-from clearsight.reporting.html_report import anchors, cell, columns, linked, scale_css, size, tight, uri
+from clearsight.reporting.html_report import anchors, cell, columns, linked, scale_css, tight
 from clearsight.reporting.method_pages import paper_link
 from clearsight.reporting.page_template import page_part, page_template
 from clearsight.reporting.pages import INDEX, Page
@@ -37,12 +38,13 @@ def render(pages: Sequence[Page], facts: Mapping[str, Any], left_out: Sequence[t
     """
     style = page_part("report.css") + scale_css() + page_part("atlas.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    template = page_template("atlas.html.j2", cell, tight, linked, uri, size, parted, broad)
+    template = page_template("atlas.html.j2", cell, tight, linked, parted, broad)
     by_address = {p.address: p for p in pages}
     rendered = {}
     for page in pages:
         html = template.render(
             page=page,
+            embedded=embedding(page_figures(page)),
             index=page.address == INDEX,
             blocks=list(zip(anchors(b.title for b in page.blocks), page.blocks, strict=True)),
             facts=facts,
@@ -79,6 +81,11 @@ def broad(figure: Figure) -> bool:
     """Whether a picture is a strip, beside which its words stand, rather than below."""
     wh = size(figure)
     return wh is not None and wh[0] > 1.6 * wh[1]
+
+
+def page_figures(page: Page) -> list[Figure]:
+    """Every figure of a page, in the order in which they stand there."""
+    return [figure for b in page.blocks for figure in (*b.figures, *(s.figure for s in b.shown))]
 
 
 def _link(page: Page, by_address: Mapping[str, Page], address: str) -> str:

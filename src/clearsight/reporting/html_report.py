@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from clearsight.drawing.heatmaps import SCALE_WORDS, data_uri, scale_colours, webp
+from clearsight.drawing.heatmaps import SCALE_WORDS, scale_colours
 from clearsight.drawing.text import SCALE_WORDS as TEXT_SCALE_WORDS
+from clearsight.reporting.embedding import embedding, size
 from clearsight.reporting.facts import BrokenFile, RunFacts
-from clearsight.reporting.findings import Cell, Figure, Finding, Table
+from clearsight.reporting.findings import Cell, Finding, Table
 from clearsight.reporting.page_template import page_part, page_template
 from clearsight.reporting.wording import WORDS, show, show_interval
 
@@ -44,11 +45,12 @@ def render(kind: str, opening: Sequence[str], facts: RunFacts, findings: Sequenc
     ids = anchors([f.name for f in findings])
     style = page_part("report.css") + scale_css()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page = page_template("report.html.j2", cell, plain, tight, linked, uri, size).render(
+    page = page_template("report.html.j2", cell, plain, tight, linked, size).render(
         kind=kind,
         facts=facts,
         findings=list(zip(ids, findings, strict=True)),
         opening=opening,
+        embedded=embedding(figure for f in findings for figure in (*f.figures, *(e.figure for e in f.evidence))),
         style=Markup(style),
         digest=digest,
         words=WORDS,
@@ -179,21 +181,6 @@ def linked(paper: str) -> Markup:
     words = str(Markup.escape(paper))
     words = re.sub(r"\barXiv:(\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">\g<0></a>', words)
     return Markup(re.sub(r"\bdoi:(10\.\d{4,}/[\w.()/-]*\w)", r'<a href="https://doi.org/\1">\g<0></a>', words))
-
-
-def uri(figure: Figure) -> str:
-    """The figure as an address that holds it: a picture as WebP, a fifth of its PNG, which lies beside the report."""
-    if figure.name.endswith(".svg"):
-        return data_uri(figure.data, "image/svg+xml")
-    small = webp(figure.data)
-    return data_uri(small, "image/webp") if len(small) < len(figure.data) else data_uri(figure.data)
-
-
-def size(figure: Figure) -> tuple[int, int] | None:
-    """Width and height of a PNG, which keep its place while the page is laid out."""
-    if figure.data[:8] != b"\x89PNG\r\n\x1a\n" or len(figure.data) < 24:
-        return None
-    return int.from_bytes(figure.data[16:20], "big"), int.from_bytes(figure.data[20:24], "big")
 
 
 def anchors(names: Iterable[str]) -> list[str]:

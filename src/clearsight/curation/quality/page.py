@@ -17,9 +17,10 @@ from clearsight.data.images import open_picture
 from clearsight.drawing.box_picture import outlined
 from clearsight.drawing.heatmaps import enlarged, strip
 from clearsight.errors import Refused
-from clearsight.feature_report.html import ROWS, cite, parted
+from clearsight.feature_report.html import ROWS, cite, page_figures, parted
+from clearsight.reporting.embedding import embedding
 from clearsight.reporting.figures import figure
-from clearsight.reporting.html_report import anchors, cell, columns, linked, size, tight, uri
+from clearsight.reporting.html_report import anchors, cell, columns, linked, tight
 from clearsight.reporting.page_template import page_part, page_template
 from clearsight.reporting.pages import INDEX, Block, Page, Shown
 
@@ -33,8 +34,9 @@ def render(title: str, verdict: str, facts: Mapping[str, Any], flaws: Sequence[F
     style = page_part("report.css") + page_part("atlas.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     content = page(title, flaws)
-    whole = page_template("datacheck.html.j2", cell, tight, linked, uri, size, parted).render(
+    whole = page_template("datacheck.html.j2", cell, tight, linked, parted).render(
         page=content,
+        embedded=embedding(page_figures(content)),
         blocks=list(zip(anchors(b.title for b in content.blocks), flaws, content.blocks, strict=True)),
         facts=facts,
         verdict=verdict,
