@@ -45,5 +45,8 @@ CORE = [
     ("runner/run.py", "of_shard(regions, r)) for", "regions) for", "any_number"),
     ("runner/move_map.py", "forwards=sum(forwards) / len(x)", "forwards=forwards[0] / len(x)", "any_number"),
     ("auditing/reading.py", "if first:", "if False:", "network_that_draws"),
+    ("sharding/ray_cluster.py", "if not host or not port.isdecimal() or not", "if not host or not", "no_address_of"),
+    ("sharding/ray_cluster.py", "int(port)), PATIENCE).close()", "int(port))) if False else None", "nobody_answers"),
+    ("sharding/ray_cluster.py", 'joined.lstrip("[").startswith(_LOOPBACK)', "False", "loopback_address"),
     ("explaining/explain_pictures.py", 'progress("explaining", i, total)', "pass", "same_files"),
 ]

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ from clearsight.internals.scores import scores_of
 from clearsight.runner.corrupt import corrupt
 from clearsight.sharding import shards
 from clearsight.sharding.processes import Processes
+from clearsight.sharding.ray_cluster import keep_ray_quiet, require_answer
 from clearsight.sharding.shards import AT_ONCE, KEPT, TRIES, hired, hiring, spread
 from clearsight.testing import tiny_detector, tiny_segmenter
 from placepictures import CORNERS, SIDE, box_truth, with_boxes, with_maps
@@ -380,6 +382,42 @@ def test_tests_of_maps_are_the_same(three: Processes) -> None:
     alone = examine(model, explained)
     with hiring(three):
         assert examine(model, explained) == alone
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", ":6379"])
+def test_words_that_are_no_address_of_a_cluster(address: str) -> None:
+    with pytest.raises(cs.Refused, match="is no address of a Ray cluster: give the HOST:PORT"):
+        require_answer(address)
+
+
+def test_an_address_where_nobody_answers_is_refused_and_another_is_not() -> None:
+    """What Ray itself would find out after minutes."""
+    require_answer("auto")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{s.getsockname()[1]}"
+        with pytest.raises(cs.Refused, match=rf"no Ray cluster answers at {address} \(Connection refused\): give"):
+            require_answer(address)
+        s.listen()
+        require_answer(address)
+
+
+@pytest.mark.parametrize("here", ["127.0.0.1:6379", "localhost:6379", "[::1]:6379", "local", None])
+def test_a_cluster_of_this_machine_is_reached_at_its_loopback_address(
+    here: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would look for it at this machine's address in the network, where it need not listen."""
+    name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    for each in (name, "RAY_ADDRESS", "RAY_USAGE_STATS_ENABLED", "RAY_NUM_REDIS_GET_RETRIES"):
+        monkeypatch.setenv(each, "")  # so that it is afterwards what it was
+        monkeypatch.delenv(each)
+    monkeypatch.setenv("RAY_py_gcs_connect_timeout_s", "9")
+    keep_ray_quiet("10.0.0.5:6379")
+    assert name not in os.environ
+    quick = ("RAY_NUM_REDIS_GET_RETRIES", "RAY_py_gcs_connect_timeout_s")
+    assert [os.environ[each] for each in quick] == ["2", "9"]
+    keep_ray_quiet(here)
+    assert os.environ[name] == os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
 # Ray ------------------------------------------------------------------------------------------------------------------

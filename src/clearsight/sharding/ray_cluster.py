@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import warnings
@@ -21,6 +22,14 @@ from clearsight.errors import Refused
 STORE = 2**28  # bytes of memory in which Ray of this machine hands things to its workers
 LOCAL = "local"  # in place of an address
 LOCALHOST = "127.0.0.1"
+PATIENCE = 5.0  # seconds in which a machine takes a connection
+_LOOPBACK = ("localhost", "::1", "127.")  # how the hosts begin that are this machine
+_QUICK = {  # of Ray, which else tries 20 times, up to 40 seconds each
+    "RAY_NUM_REDIS_GET_RETRIES": "2",
+    "RAY_py_gcs_connect_timeout_s": "5",
+}
+_TOKEN = "where the cluster asks for a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to that token"
+_GIVE = "give the HOST:PORT that 'ray start --head' printed there, or local for a cluster of this machine"
 
 
 def require_ray(who: str, address: str | None = None) -> None:
@@ -41,10 +50,14 @@ def require_ray(who: str, address: str | None = None) -> None:
 def keep_ray_quiet(address: str | None = None) -> None:
     """Let Ray, before it is imported, tell nobody that it is used, and listen on this machine alone.
 
-    address: as for `ray_cluster`; a cluster elsewhere is not reached from 127.0.0.1.
+    address: as for `ray_cluster`; a cluster elsewhere is not reached from 127.0.0.1, and one there from nowhere else.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if not _elsewhere(address):
+    joined = _elsewhere(address)
+    if joined:
+        for name, value in _QUICK.items():
+            os.environ.setdefault(name, value)
+    if not joined or joined.lstrip("[").startswith(_LOOPBACK):
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # what makes Ray keep to 127.0.0.1, on Linux too
 
 
@@ -106,11 +119,28 @@ def ray_cluster(at_once: int, address: str | None = None) -> Iterator[Any]:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def require_answer(address: str) -> None:
+    """Refuse an address where nothing listens, for which Ray would wait minutes.
+
+    "auto" and addresses of another protocol, such as ray://, are left to Ray.
+    """
+    if address == "auto" or "://" in address:
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise Refused(f"{address!r} is no address of a Ray cluster", _GIVE)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except OSError as e:
+        raise Refused(f"no Ray cluster answers at {address} ({e.strerror or e})", _GIVE) from e
+
+
 def _start_ray(ray: Any, address: str | None, place: Path, at_once: int) -> None:
     """Connect to the cluster, or start Ray on this machine, where nobody else can reach it."""
     silent: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if address:
+            require_answer(address)
             ray.init(address=address, **silent)
             return
         local = {"include_dashboard": False, "object_store_memory": STORE, "_temp_dir": str(place)}
@@ -118,7 +148,8 @@ def _start_ray(ray: Any, address: str | None, place: Path, at_once: int) -> None
         ray.init(address="local", num_cpus=cpus, _node_ip_address=LOCALHOST, **local, **silent)
     except (ConnectionError, RuntimeError, ValueError, OSError) as e:
         where = f"the cluster {address}" if address else "this machine"
-        raise Refused(f"Ray does not start on {where}: {str(e).strip().splitlines()[0]}") from e
+        what = f"Ray does not start on {where}: {str(e).strip().splitlines()[0]}"
+        raise Refused(what, _TOKEN if address else "") from e
     if (address_of_node := ray.nodes()[0]["NodeManagerAddress"]) != LOCALHOST:
         ray.shutdown()
         raise Refused(

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from clearsight.errors import Refused
 from clearsight.sharding.ray_cluster import ray_module
 from clearsight.sharding.shards import AT_ONCE, KEPT, TRIES, Kept, Outcome, Shard, Work, Written, lost, work_on
+
+_EVERYWHERE = "every machine of the cluster needs Clearsight and the module of the network, as they are here"
 
 
 class RayTasks:
@@ -43,6 +46,10 @@ class RayTasks:
             outcome: Outcome = self._ray.get(task)
         except (exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.OutOfMemoryError):
             return Outcome(error=lost(number))
+        except exceptions.RayError as e:
+            words = str(e).strip().splitlines() or [type(e).__name__]
+            error = Refused(f"the Ray cluster does not work on shard {number + 1}: {words[-1]}", _EVERYWHERE)
+            return Outcome(error=error)
         return outcome
 
     def _put(self, part: Written) -> Any:
