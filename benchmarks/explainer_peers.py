@@ -1,4 +1,4 @@
-"""Explainers beside the same of other libraries: ``python benchmarks/explainer_peers.py --out FILE``.
+"""Explainers beside the same of other libraries: ``python benchmarks/explainer_peers.py --write``.
 
     python benchmarks/explainer_peers.py --networks torchvision:resnet50 --only captum
 
@@ -8,9 +8,11 @@ the processor, so that what else the machine does weighs little.  Where the meth
 other library is given ours, ready made.  Results are each library's own: its versions of a picture and its weights
 differ.  Methods of many passes run on the embedded network alone.
 
+--write puts the tables into `explainer_peers.md`, each between its two marks; `speed.py` does the same.
+
 pytorch-grad-cam, captum and zennit come with the extra `bench`.  ``pip install shap lime xplique tensorflow-cpu`` for
-the others; those that are not installed are left out, and named.  xplique calls a torch network through its wrapper,
-and takes the layers of none, so that its Grad-CAM, Guided Backprop and Deconvnet run on TensorFlow's networks alone.
+the others, or leave them out: ``--without shap,lime,xplique``.  xplique calls a torch network through its wrapper, and
+takes the layers of none, so that its Grad-CAM, Guided Backprop and Deconvnet run on TensorFlow's networks alone.
 Score-CAM stands in `score_cam.md`; Ablation-CAM of pytorch-grad-cam takes a pass for each channel too, some minutes
 here.
 """
@@ -20,6 +22,7 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
+import shlex
 import statistics
 import sys
 import time
@@ -29,7 +32,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import libraries
 import numpy as np
+import sections
 import torch
 from torch import Tensor, nn
 
@@ -38,7 +43,7 @@ from clearsight.explainers.common.superpixels import segments
 
 PASS = 16  # pictures in a pass of the other library
 SAMPLES, STEPS, NOISY = 100, 20, 10
-ENOUGH = 6  # seconds of turns, after which no further begins
+ENOUGH = 6  # seconds of turns, after which no third begins
 Call = Callable[[], Any]
 Pair = tuple[str, Call]  # a call of this package, and the other library's
 
@@ -60,21 +65,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", default="demo,torchvision:resnet50", help="with commas between")
     parser.add_argument("--only", default="", help="rows that hold this word")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--without", default="", help="libraries, with commas between")
+    parser.add_argument("--write", type=Path, nargs="?", const=Path(__file__).parent, help="the folder of the page")
     words = parser.parse_args()
+    left = words.without.split(",")
+    libraries.all_there(libraries.EXPLAINERS, left)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    made = f"Made by `python benchmarks/{Path(__file__).name}`, which says how; torch {torch.__version__}."
-    found = ["# Explainers beside those of other libraries", "", made]
     for network in words.networks.split(","):
-        heads = "| call | beside | the other, s | this build, s | ratio (range) | turns |"
-        found += ["", f"## {network}", "", heads, "|---|---|---:|---:|---:|---:|"]
-        for row in rows(task(network), words.only):
+        began, found = sections.start(), []
+        for row in rows(task(network), words.only, left):
             print(row, file=sys.stderr, flush=True)
             found.append(row)
-            if words.out:
-                words.out.write_text("\n".join(found) + "\n", encoding="utf-8")
-    print("\n".join(found))
+        if not found:  # most rows are measured on one network alone
+            print(f"{network}: no row holds {words.only!r}", file=sys.stderr)
+            continue
+        heads = "| call | beside | the other, s: | this build, s: | ratio (range): | turns: |"
+        state = sections.state(began, *libraries.EXPLAINERS)
+        text = f"{sections.table(heads, found)}\n\n{made(network, words.only, words.without)}\n{state}"
+        print(text)
+        if words.write:
+            sections.write(words.write / "explainer_peers.md", network, text)
+
+
+def made(network: str, only: str, without: str) -> str:
+    """The command that makes the section again."""
+    given = ["--networks", network, *(["--only", only] if only else []), *(["--without", without] if without else [])]
+    return f"Made by `python benchmarks/explainer_peers.py {shlex.join(given)} --write`."
 
 
 def task(network: str) -> Task:
@@ -97,24 +114,21 @@ def task(network: str) -> Task:
     return Task(model, FromPixels().eval(), x, y, net.get_submodule(layer), network != "demo")
 
 
-def rows(task: Task, only: str) -> Iterator[str]:
+def rows(task: Task, only: str, without: list[str]) -> Iterator[str]:
     for peer, calls in PEERS.items():
-        try:
-            pairs = calls(task)
-        except ImportError as e:
-            print(f"{peer} is left out: {e}", file=sys.stderr)
+        if peer in without:
             continue
-        for call, theirs in pairs:
+        for call, theirs in calls(task):
             if only in f"{call} {peer}" and not (task.rectified and "=" in call):
                 ours = functools.partial(cs.explain, task.model, task.x, call, cs.ClassScore(task.y))
                 yield by_turns(call, peer, ours, theirs)
 
 
 def by_turns(call: str, peer: str, ours: Call, theirs: Call) -> str:
-    """Both once before anything is timed; then by turns, at least three where a turn is short."""
+    """Both once before anything is timed; then by turns, at least two, and at least three where a turn is short."""
     theirs(), ours()
     beside, now = [], []
-    while len(now) < 9 and sum(beside + now) < ENOUGH:
+    while len(now) < 2 or (len(now) < 9 and sum(beside + now) < ENOUGH):
         beside.append(spent(theirs))
         now.append(spent(ours))
     ratios = sorted(a / b for a, b in zip(now, beside, strict=True))

@@ -2,7 +2,7 @@
 
     python benchmarks/large.py read --photos 5000        # accuracy and calibration beside a plain loop of a DataLoader
     python benchmarks/large.py audit --pictures 50000 --ray   # a whole audit over 1, 2 and 4 workers of a Ray cluster
-    python benchmarks/large.py report --pictures 5000    # the size of its report
+    python benchmarks/large.py report --pictures 5000 --write    # the size of its report, into benchmarks/large.md
 
 Pictures are made up: photos of noise and shapes for ``read``, which the embedded network judges at 224 pixels, and
 squares of three colours of 64 pixels for the others, which a small network judges that `train` has taught
@@ -28,7 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sections
 from PIL import Image, ImageDraw, ImageFilter
+from speed_rows import peak
 
 COLOURS = {"red": (210, 40, 40), "green": (40, 190, 60), "blue": (50, 70, 210)}
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=50_000)
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--ray", action="store_true", help="workers of a Ray cluster, not plain processes")
+    parser.add_argument("--write", action="store_true", help="the size of the report into benchmarks/large.md")
     parser.add_argument("--words", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.what == "one":
@@ -51,7 +54,7 @@ def main() -> None:
         folder = Path(place)
         if given.what == "read":
             photos(folder / "photos", given.photos)
-            reading(folder, given.photos, given.turns)
+            print(reading(folder, given.photos, given.turns))
         else:
             squares(folder / "squares", given.pictures)
             squares(folder / "lessons", 600, seed=7)
@@ -59,7 +62,7 @@ def main() -> None:
             if given.what == "audit":
                 auditing(folder, given.pictures, given.ray)
             else:
-                reporting(folder, given.pictures)
+                reporting(folder, given.pictures, given.write)
 
 
 def photos(folder: Path, count: int) -> None:
@@ -129,8 +132,7 @@ def measured(what: str, folder: str, workers: int = 0, ray: bool = False, most: 
     with hire:
         result = works[what]()
     seconds, cpu = time.perf_counter() - began, processors() - cpu
-    mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "processors": cpu, "mb": mb, "result": result}))
+    print(json.dumps({"seconds": seconds, "processors": cpu, "mb": peak(), "result": result}))
 
 
 def processors() -> float:
@@ -175,11 +177,9 @@ def plain_loop(model: Any, data: Any, workers: int) -> float:
     return right / len(data.pictures)
 
 
-def reading(folder: Path, count: int, turns: int) -> None:
-    """By turns, so that what the machine does otherwise falls on both."""
-    print(f"accuracy and calibration of {count} photos of 400 x 300 pixels, embedded network, {os.cpu_count()} cores\n")
-    print("| workers | plain loop, s | checks, s | ratio (range) | plain, MB | checks, MB | of a fifth of them, MB |")
-    print("|---:|---:|---:|---:|---:|---:|---:|")
+def reading(folder: Path, count: int, turns: int) -> str:
+    """A table; by turns, so that what the machine does otherwise falls on both."""
+    rows = []
     for workers in (0, 2):
         pairs = [
             (
@@ -193,9 +193,14 @@ def reading(folder: Path, count: int, turns: int) -> None:
         a, b = (statistics.median(p[k]["seconds"] for p in pairs) for k in (0, 1))
         spread = f"**{statistics.median(ratios):.2f}** ({ratios[0]:.2f} to {ratios[-1]:.2f})"
         mb = [max(p[k]["mb"] for p in pairs) for k in (0, 1)]
-        print(
-            f"| {workers} | {a:.1f} | {b:.1f} | {spread} | {mb[0]:.0f} | {mb[1]:.0f} | {fifth['mb']:.0f} |", flush=True
-        )
+        cells = (f"{workers}", f"{a:.1f}", f"{b:.1f}", spread, *(f"{m:.0f}" for m in (*mb, fifth["mb"])))
+        rows.append(f"| {' | '.join(cells)} |")
+        print(rows[-1], file=sys.stderr, flush=True)
+    heads = (
+        "| workers: | plain loop, s: | checks, s: | ratio (range): | plain, MB: | checks, MB: | a fifth of them, MB: |"
+    )
+    what = f"{count:,} photos; turns: {turns}."
+    return f"{sections.table(heads, rows)}\n\n{what}"
 
 
 def auditing(folder: Path, count: int, ray: bool) -> None:
@@ -212,10 +217,17 @@ def auditing(folder: Path, count: int, ray: bool) -> None:
         print(f"| {' | '.join(cells)} | {same} |", flush=True)
 
 
-def reporting(folder: Path, count: int) -> None:
+def reporting(folder: Path, count: int, write: bool) -> None:
+    began = sections.start()
     found = run(what="report", folder=str(folder))
     size = (folder / "report" / "report.html").stat().st_size / 1e6
-    print(f"report.html of {found['result']} pictures: {size:.2f} MB, made in {found['seconds']:.0f} s")
+    cells = (f"{found['result']:,}", f"{size:.2f}", f"{found['seconds']:.0f}", f"{found['mb']:.0f}")
+    heads = "| pictures: | report.html, MB: | the audit, s: | peak memory, MB: |"
+    table = sections.table(heads, [f"| {' | '.join(cells)} |"])
+    print(table)
+    if write:
+        made = f"Made by `python benchmarks/large.py report --pictures {count} --write`."
+        sections.write(ROOT / "benchmarks" / "large.md", "report", f"{table}\n\n{made}\n{sections.state(began)}")
     shutil.rmtree(folder / "report")
 
 
