@@ -394,6 +394,15 @@ def test_pictures_that_the_run_does_not_know_are_divided_as_is_asked(tmp_path: P
     refuse_other_split(Recipe(from_run=str(before), split_seed=1, random_labels=True))
 
 
+def test_a_map_by_rectified_gradients_guides_a_training(tmp_path: Path, data: Path, boxes: Path) -> None:
+    """Its last weights are others than those without the guide."""
+    recipe = replace(QUICK, epochs=1)
+    guided = replace(recipe, guide=str(boxes), guide_by="energy(explainer=guided-backprop, weight=10)")
+    for name, one in (("plain", recipe), ("guided", guided)):
+        list(train(data, one, tmp_path / name))
+    assert weights(tmp_path / "plain") != weights(tmp_path / "guided")
+
+
 def test_guide_and_avoid_together_are_refused() -> None:
     with pytest.raises(Refused, match="give one of them"):
         Recipe(guide="a.csv", avoid="b.csv")

@@ -17,7 +17,7 @@ from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.engine_compared import compared_with_engine
 from clearsight.auditing.evidence import not_of_texts
 from clearsight.auditing.gate import Bar, bars_for, hold
-from clearsight.auditing.mending import mending_command
+from clearsight.auditing.mending import mending
 from clearsight.auditing.resume import read_stopped_audit
 from clearsight.auditing.segmenter_case import SegmenterCase
 from clearsight.core import rng
@@ -166,13 +166,15 @@ def _leave_out(case: AnyCase, call: Call) -> Finding:
 
 
 def _described(case: AnyCase, call: Call, finding: Finding, seconds: float) -> Finding:
+    mend, notes = mending(case.commands, call, finding.mend) if finding.verdict == "fail" else ("", ())
     return dataclasses.replace(
         finding,
         check=str(call),
         summary=call.method.summary,
         paper=call.method.paper,
         advice=call.method.advice,
-        mend=mending_command(case.commands, call, finding.mend) if finding.verdict == "fail" else "",
+        mend=mend,
+        notes=(*finding.notes, *notes),
         command=finding.command or evidence_command(case, str(call)),
         seconds=round(seconds, 3),
     )
@@ -206,7 +208,8 @@ def _with_numbered_figures(finding: Finding, number: int) -> Finding:
         return dataclasses.replace(g, name=f"{number}-{g.name}")
 
     evidence = tuple(dataclasses.replace(e, figure=renamed(e.figure)) for e in finding.evidence)
-    return dataclasses.replace(finding, figures=tuple(map(renamed, finding.figures)), evidence=evidence)
+    boxes = None if finding.boxes is None else dataclasses.replace(finding.boxes, name=f"{number}-{finding.boxes.name}")
+    return dataclasses.replace(finding, figures=tuple(map(renamed, finding.figures)), evidence=evidence, boxes=boxes)
 
 
 def audit(
@@ -352,5 +355,6 @@ def run_audit(
         raise Stopped(len(findings), len(calls), folder) from None
     complete_report = report(complete=True)
     if folder:
+        complete_report = complete_report.placed(folder)
         complete_report.save(folder)
     return complete_report

@@ -7,12 +7,18 @@ import shlex
 from pathlib import Path
 
 from clearsight.auditing.commands import Commands, columns_of
+from clearsight.auditing.marked_places import pictures_of_run
 from clearsight.core.catalogue import Call, write_value
 from clearsight.core.norms import norm_of
+from clearsight.data.annotation_formats.sheets import named
+from clearsight.data.annotations import read_boxes
+from clearsight.errors import Refused
 from clearsight.models.model_folder import RECIPE
 from clearsight.models.model_words import LIBRARIES, is_run
+from clearsight.reporting.report import MARKS
 
-_MARKS = ("--boxes", "--masks")
+_OPTIONS = ("--boxes", "--masks")
+_GIVEN = "{marks}"  # in the words of a check, the annotations that the audit was given
 
 
 def mending_command(commands: Commands, call: Call, found: str = "") -> str:
@@ -37,6 +43,41 @@ def mending_command(commands: Commands, call: Call, found: str = "") -> str:
     values = {n: text or n.upper() for n, text in written.items()} | {"marks": _marks(commands)}
     words = [word.format(**values) for word in shlex.split(template)]
     return shlex.join(["clearsight", "train", *begin, *words])
+
+
+def mending(commands: Commands, call: Call, found: str = "") -> tuple[str, tuple[str, ...]]:
+    """The command that mends what a check fails for, and a sentence where the annotations of the audit cannot do it."""
+    if why := _why_not_guided(commands, found or call.method.mend):
+        return "", (why,)
+    return mending_command(commands, call, found), ()
+
+
+def _why_not_guided(commands: Commands, template: str) -> str:
+    """Why the annotations that the audit was given cannot guide a training that continues its run; "" where they can.
+
+    Only what stands in training pictures guides.
+    """
+    path = _marks(commands)
+    if _GIVEN not in template or path == MARKS or not is_run(Path(commands.model)):
+        return ""
+    run = pictures_of_run(commands.model)
+    if run is None or not run.trained:
+        return f"What trained {commands.model} is not known, so no training is quoted that {path} would guide."
+    whose = f"training pictures of {commands.model}"
+    try:
+        read = read_boxes(path, run.files)
+    except Refused:
+        marked = 0
+    else:
+        if broken := read.left_out or read.cut_off:
+            return f"{path} can guide no training before what is wrong with it is mended: {named(broken)}."
+        marked = sum(bool(read.regions.get(name)) for name in run.trained)
+    if marked:
+        return ""
+    return (
+        f"{path} marks none of the {whose}, which alone can guide a training: mark the object in some of them, a tenth "
+        "or more, and train with --guide FILE."
+    )
 
 
 def mend_by_marks(are_texts: bool) -> str:
@@ -82,6 +123,6 @@ def _anew(words: str) -> list[str]:
 
 
 def _marks(commands: Commands) -> str:
-    """The annotations that the audit was given; MARKS where it had none."""
+    """The annotations that the audit was given; MARKS where the command line named none."""
     words = commands.data_words
-    return next((words[i + 1] for i, word in enumerate(words[:-1]) if word in _MARKS), "MARKS")
+    return next((words[i + 1] for i, word in enumerate(words[:-1]) if word in _OPTIONS), MARKS)

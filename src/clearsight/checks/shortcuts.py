@@ -26,6 +26,7 @@ from clearsight.auditing.evidence import (
     table,
 )
 from clearsight.auditing.interventions import Intervention
+from clearsight.auditing.marked_places import avoided
 from clearsight.auditing.place_scan import carrying_places, covers_half
 from clearsight.auditing.spray import Box, area, clusters, cores, hotspot, inside, overlap, place_words, pooled
 from clearsight.core.catalogue import method
@@ -37,7 +38,8 @@ from clearsight.errors import Refused
 from clearsight.internals.scores import scores
 from clearsight.models.model_folder import train_pictures
 from clearsight.perturbation.removal import Removal
-from clearsight.reporting.findings import Cell, Evidence, Finding
+from clearsight.reporting.findings import BoxTable, Cell, Evidence, Finding
+from clearsight.reporting.report import MARKS
 
 Status = Literal["yes", "open", "no", "on the object"]
 
@@ -102,7 +104,6 @@ def _validate(case: Case, *, largest: float, bar: float, background: float, plac
     order=4,
     validate=_validate,
     advice="look at the pictures that were changed, and remove the shortcut from the training pictures",
-    mend="--avoid MARKS",
 )
 def shortcuts(
     case: Case,
@@ -191,6 +192,7 @@ def shortcuts(
     verdict: Judgement = "warn" if any(s.status == "open" for s in suspects) else "pass"
     if worst.status == "yes":
         verdict = "fail"
+    mend, boxes = _mended(case, suspects) if verdict == "fail" else ("", None)
     return Finding(
         verdict,
         _headline(case, suspects),
@@ -202,7 +204,21 @@ def shortcuts(
         notes=notes,
         tables=tables,
         evidence=evidence,
+        mend=mend,
+        boxes=boxes,
     )
+
+
+def _mended(case: Case, suspects: list[Suspect]) -> tuple[str, BoxTable | None]:
+    """How the worst shortcut is trained away, and the boxes of all places that are shortcuts."""
+    worst, *_ = sure = [s for s in suspects if s.status == "yes"]
+    if worst.trial.kind == "surroundings":
+        return "--guide {marks}", None
+    if worst.trial.kind == "colour":
+        return "--augment colour-jitter(hue=0.5)", None
+    places = [(s.trial.box, [*s.trial.rows, *(i for p in s.places for i in p.cluster.rows)]) for s in sure]
+    boxes = avoided(case, "shortcuts-boxes.csv", [(box, rows) for box, rows in places if box is not None])
+    return (f"--avoid {MARKS}" if boxes else "", boxes)
 
 
 # Where the model looks ------------------------------------------------------------------------------------------------

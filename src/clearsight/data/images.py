@@ -307,6 +307,13 @@ def to_model(points: Tensor, image_size: tuple[int, int], preprocess: Preprocess
     return grown - points.new_tensor([left, top])
 
 
+def from_model(points: Tensor, image_size: tuple[int, int], preprocess: Preprocess) -> Tensor:
+    """Points (..., 2) as (x, y) in the model's input -> (..., 2) float64 in the picture: what `to_model` undoes."""
+    wide, high, left, top = _geometry(image_size, preprocess)
+    points = points.double()
+    return (points + points.new_tensor([left, top])) * points.new_tensor(image_size) / points.new_tensor([wide, high])
+
+
 def sources(image_size: tuple[int, int], preprocess: Preprocess) -> tuple[Tensor, Tensor]:
     """The row (H,) and the column (W,) of the picture that lie under the centres of the model's pixels."""
     wide, high, left, top = _geometry(image_size, preprocess)

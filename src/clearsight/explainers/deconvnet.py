@@ -8,7 +8,7 @@ from clearsight.core.targets import Target
 from clearsight.explainers.common.rectifiers import rectified_gradient
 
 
-@method(paper="arXiv:1311.2901", claims="signed class-sensitive needs-relu few-passes")
+@method(paper="arXiv:1311.2901", claims="signed class-sensitive needs-relu few-passes learnable")
 def deconvnet(model: Model, x: Tensor, target: Target) -> Tensor:
     """The gradient, except that every ReLU passes only positive gradients back, whether it was open or closed.
 

@@ -8,7 +8,7 @@ from clearsight.core.targets import Target
 from clearsight.explainers.common.rectifiers import rectified_gradient
 
 
-@method(paper="arXiv:1412.6806", claims="signed class-sensitive needs-relu few-passes")
+@method(paper="arXiv:1412.6806", claims="signed class-sensitive needs-relu few-passes learnable")
 def guided_backprop(model: Model, x: Tensor, target: Target) -> Tensor:
     """The gradient, except that every ReLU passes only positive gradients back, and only where it was open.
 

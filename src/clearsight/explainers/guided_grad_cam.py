@@ -9,7 +9,7 @@ from clearsight.explainers.grad_cam import grad_cam
 from clearsight.explainers.guided_backprop import guided_backprop
 
 
-@method(paper="arXiv:1610.02391", claims="signed class-sensitive needs-convolutions needs-relu few-passes")
+@method(paper="arXiv:1610.02391", claims="signed class-sensitive needs-convolutions needs-relu few-passes learnable")
 def guided_grad_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """Guided backpropagation, times Grad-CAM: fine lines where the class is seen.
 

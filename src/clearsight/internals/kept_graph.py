@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-from clearsight.core.catalogue import Call, catalogue
+from clearsight.core.catalogue import Call, Method, catalogue
 from clearsight.core.model import Model
 from clearsight.errors import Refused
 
@@ -44,9 +44,33 @@ def must_learn(call: Call) -> None:
         return
     able = [name for name, m in catalogue("explainers").items() if CLAIM in m.claims]
     raise Refused(
-        f"explainer {call.method.name}: its map has no gradient in the network's weights, so training cannot change it",
+        f"explainer {call.method.name}: its map has no gradient in the network's weights that training could follow, "
+        f"because {_why_not(call.method)}",
         f"name one that has: {', '.join(able)}",
     )
+
+
+_NO_GRAPH = "Clearsight works out its rules without a graph, which saves memory: a limit of the code, not of the method"
+_WHY_NOT = {
+    **dict.fromkeys(("contrastive-lrp", "deep-lift", "lrp", "rap", "relevance-cam"), _NO_GRAPH),
+    "ablation-cam": "it weights channels by scores of a pass for each, of which no graph is kept",
+    "eigen-cam": "the sign and the direction of a first component jump where two components are equally large",
+    "extremal-perturbation": "it is the end of many steps of a search",
+    "guided-integrated-gradients": "its path is a choice of pixels by the order of their gradients, which jumps",
+    "libra-cam": "it weights channels by scores of changed pictures, of which no graph is kept",
+    "meaningful-perturbation": "it is the end of many steps of a search",
+    "score-cam": "it weights channels by scores of a pass for each, of which no graph is kept",
+    "xrai": "it ranks regions of the picture, and a rank jumps",
+}
+
+
+def _why_not(explainer: Method) -> str:
+    """Why the map of an explainer has no gradient in the weights, in half a sentence."""
+    if "control" in explainer.claims:
+        return "it does not depend on the network"
+    if "scores-only" in explainer.claims:
+        return "it reads the scores of many changed pictures, of which no graph is kept"
+    return _WHY_NOT.get(explainer.name, f"it does not claim {CLAIM}")
 
 
 @contextmanager

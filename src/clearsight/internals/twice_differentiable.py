@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -39,11 +40,24 @@ def twice_differentiable() -> Iterator[None]:
         yield
 
 
+_as_torch: ContextVar[bool] = ContextVar("as_torch", default=False)
+
+
+@contextmanager
+def as_torch_does() -> Iterator[None]:
+    """Inside, passes are those of torch all the same, for who looks at what autograd writes down of them."""
+    token = _as_torch.set(True)
+    try:
+        yield
+    finally:
+        _as_torch.reset(token)
+
+
 class _Cheap(TorchFunctionMode):
     """Functions that have a form of their own here are run in it, wherever in the network they are called."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        own = _OWN.get(func)
+        own = None if _as_torch.get() else _OWN.get(func)
         found = None if own is None else own(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {})) if found is None else found
 

@@ -48,6 +48,14 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class BoxTable:
+    """Boxes in pictures.  name: the file beside report.json; text: what it holds, a CSV that `train --avoid` reads."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Finding:
     """The result of one check.
 
@@ -74,6 +82,8 @@ class Finding:
         advice: what to do first if the check fails.
         mend: command that trains against what the check fails for; "" where it does not fail, or none is known.  From
             options of that training, which a check may give here, the audit makes the command.
+        boxes: places that mend avoids, where the audit found them itself; mend calls their file MARKS until the report
+            is saved.
         command: command that runs the check again.
         seconds: time that it took.
     """
@@ -98,6 +108,7 @@ class Finding:
     paper: str = ""
     advice: str = ""  # what to do first where the check fails
     mend: str = ""
+    boxes: BoxTable | None = None
     command: str = ""
     seconds: float = 0.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,14 @@ from typing import Any, ClassVar, cast, get_args
 from clearsight.core.output import write_whole
 from clearsight.errors import Refused
 from clearsight.reporting.facts import RunFacts, read_facts
-from clearsight.reporting.findings import Evidence, Figure, Finding, Maps, Table
+from clearsight.reporting.findings import BoxTable, Evidence, Figure, Finding, Maps, Table
 from clearsight.reporting.opening import opening, sheet_order
 from clearsight.reporting.wording import show, show_interval
 
 SCHEMA = 1
 # fields that stand in report.json only where a check says something of them
-_WRITTEN_IF_SET = ("chosen_explainer", "maps_unreliable", "mend")
+_WRITTEN_IF_SET = ("chosen_explainer", "maps_unreliable", "mend", "boxes")
+MARKS = "MARKS"  # in a command, a file of boxes that has no place yet
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,22 @@ class Report:
         return render(self.kind, self.opening, self.facts, self.sheet)
 
     def save(self, folder: str | Path, *, html: bool = True) -> Path:
-        """Write report.html, report.json and figures/ into a folder; each file whole or not at all."""
+        """Write report.html, report.json, figures/ and tables of boxes into a folder; each file whole or not at all."""
         folder = Path(folder)
+        report = self.placed(folder)
+        for f in self.findings:
+            if f.boxes is not None:
+                write_whole(folder / f.boxes.name, f.boxes.text)
         for figure in self.figures():
             write_whole(folder / "figures" / figure.name, figure.data)
         if html:
-            write_whole(folder / "report.html", self.html())
-        write_whole(folder / "report.json", self.json())
+            write_whole(folder / "report.html", report.html())
+        write_whole(folder / "report.json", report.json())
         return folder
+
+    def placed(self, folder: Path) -> Report:
+        """The report as it is saved in a folder: its commands name the tables of boxes that are written there."""
+        return dataclasses.replace(self, findings=tuple(_placed(f, folder) for f in self.findings))
 
     def figures(self) -> Iterable[Figure]:
         for f in self.findings:
@@ -142,6 +152,13 @@ def verdict(findings: Sequence[Finding]) -> str:
     return f"Of {len(findings)} checks {sentence}."
 
 
+def _placed(f: Finding, folder: Path) -> Finding:
+    if f.boxes is None:
+        return f
+    words = [str(folder / f.boxes.name) if word == MARKS else word for word in shlex.split(f.mend)]
+    return dataclasses.replace(f, mend=shlex.join(words))
+
+
 def _finding_fields(f: Finding) -> dict[str, Any]:
     fields = {k.name: getattr(f, k.name) for k in dataclasses.fields(f)}
     fields["tables"] = [{"caption": t.caption, "rows": list(t.rows)} for t in f.tables]
@@ -156,6 +173,7 @@ def _finding_fields(f: Finding) -> dict[str, Any]:
         }
         for e in f.evidence
     ]
+    fields["boxes"] = None if f.boxes is None else f.boxes.name
     written = {k: v for k, v in fields.items() if k not in _WRITTEN_IF_SET or v not in ("", None)}
     return {"name": f.name, **written}
 
@@ -181,6 +199,12 @@ def _read_finding(d: dict[str, Any], folder: Path) -> Finding:
     values["evidence"] = tuple(
         Evidence(e["picture"], figure(e["figure"]), e["facts"], e["command"], _read_maps(e)) for e in d["evidence"]
     )
+    if (boxes := d.get("boxes")) is not None:
+        name = Path(boxes).name
+        try:
+            values["boxes"] = BoxTable(name, (folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as e:
+            raise Refused(f"the report in {folder} lacks its table of boxes {name}: {e}") from None
     if not isinstance(d.get("chosen_explainer", ""), str):
         raise TypeError(f"chosen_explainer is {d['chosen_explainer']!r}, not a text")
     if not isinstance(d.get("maps_unreliable"), bool | None):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
+from torch.utils.hooks import RemovableHandle
 
 from clearsight.core import passes
 from clearsight.core.batch_norm import ScaledBack
@@ -45,6 +46,20 @@ def own_gradient(
     return gradients(score, p)[0]
 
 
+def learnable_gradient(model: Model, p: Tensor, target: Target, backward: Backward, relus: int) -> Tensor | None:
+    """d target / d p (B, C, *S) like `own_gradient`, with its graph; None where another number of ReLUs was run.
+
+    Whoever differentiates it comes back through the same ReLUs, which then have their own way back again.
+    """
+    logits = model(p)
+    hooks: list[RemovableHandle] = []
+    try:
+        return None if _turned(logits, backward, relus, hooks) is None else gradients(target(logits), p)[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def compared(
     model: Model, x: Tensor, backward: Backward, relus: int, recorded: Callable[[Tensor], Tensor]
 ) -> Operations | None:
@@ -76,18 +91,22 @@ def compared(
     return written if bool(close & (other.norm() > 0)) else None
 
 
-def _turned(logits: Tensor, backward: Backward, relus: int) -> Operations | None:
+def _turned(
+    logits: Tensor, backward: Backward, relus: int, hooks: list[RemovableHandle] | None = None
+) -> Operations | None:
     """The operations by which logits came about, whose ReLUs have another way back from now on.
 
     None, and nothing is changed, where there is another number of ReLUs, or what may hide or be one: functions of
-    Python, and cuts at other values.
+    Python, and cuts at other values.  hooks: gets what takes the other way back away again.
     """
     nodes = {node: str(node.name()) for node in operations_behind(logits)}
     rectifiers = {node: name for node, name in nodes.items() if _is_relu(node, name)}
     if len(rectifiers) != relus or any(_may_hide(*n) for n in nodes.items() if n[0] not in rectifiers):
         return None
     for node in rectifiers:
-        node.register_hook(lambda passed, above: (backward(above[0], passed[0]),))
+        hook = node.register_hook(lambda passed, above: (backward(above[0], passed[0]),))
+        if hooks is not None:
+            hooks.append(hook)
     return _written(nodes)
 
 

@@ -13,8 +13,9 @@ from torch.autograd.function import FunctionCtx
 from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers.common.own_rectifiers import Backward, Operations, compared, own_gradient
+from clearsight.explainers.common.own_rectifiers import Backward, Operations, compared, learnable_gradient, own_gradient
 from clearsight.internals.graph import Graph, Run, word
+from clearsight.internals.kept_graph import at_rest, is_kept
 from clearsight.internals.layers import gradients
 from clearsight.internals.recording import (
     graph_alike,
@@ -27,6 +28,7 @@ from clearsight.internals.recording import (
 )
 from clearsight.internals.relu import RELUS, open_range
 from clearsight.internals.traceability import SMOOTH
+from clearsight.internals.twice_differentiable import as_torch_does
 
 _Shown = dict[bool, Operations | None]  # of one picture and of several, what was compared; None: it cannot be followed
 _shown: weakref.WeakKeyDictionary[Run, dict[str, _Shown]] = weakref.WeakKeyDictionary()  # by method
@@ -40,6 +42,8 @@ def rectified_gradient(model: Model, x: Tensor, target: Target, backward: Backwa
 
     Refused: networks without a ReLU, and those with other activations, for which these methods say nothing.
     """
+    if is_kept():
+        return _learnable(model, x, target, backward, name)
     graph = known_graph(model, x) or (graph_alike(model, x) if is_plain(model, x) else None)
     own = None if graph is None else _own(model, x, target, backward, name, graph)
     if own is None and graph is None and not is_recorded(model, x):  # the recording's scores need not be looked at,
@@ -73,6 +77,21 @@ def _newly_compared(
 def _recorded(model: Model, graph: Graph, backward: Backward, p: Tensor) -> Tensor:
     """The outputs (B, ...) of a graph for pixels p (B, C, *S), with another way back through its ReLUs."""
     return graph(model.normalised(p).to(model.dtype), dict.fromkeys(RELUS, partial(_run, backward))).float()
+
+
+def _learnable(model: Model, x: Tensor, target: Target, backward: Backward, name: str) -> Tensor:
+    """The same by a pass of its own, differentiable in the weights: the loss of the labels needs the usual way back."""
+    with at_rest(model):
+        relus = len(_relus(_with_relus(graph_of(model, x[:1]), name)))
+    p = x.detach().clone().requires_grad_()
+    with as_torch_does():
+        found = learnable_gradient(model, p, target, backward, relus)
+    if found is None:
+        raise Refused(
+            f"{name}: the network runs its {relus} ReLUs in training in a way that has no other way back",
+            "guide by saliency or grad-cam",
+        )
+    return found
 
 
 def _own(model: Model, x: Tensor, target: Target, backward: Backward, name: str, graph: Graph) -> Tensor | None:
