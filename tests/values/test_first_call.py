@@ -75,7 +75,7 @@ RECORDED = [(2, False), (3, False)]  # the second of which is not computed
     ("method", "passes", "followed"),
     [
         ("lrp", [*SEEN, *KEPT, *RECORDED, (1, False)], [1]),  # to which the recording is held
-        ("deep-lift", [*SEEN, *KEPT, *RECORDED, (1, False)], [2, 2, 1, 1]),  # how pictures may lie, and a baseline
+        ("deep-lift", [*SEEN, *KEPT, *RECORDED, (1, False)], [2, 2]),  # how pictures may lie; the map goes another way
         ("guided-backprop", [*SEEN, *KEPT, *RECORDED, (1, True), (1, True)], [1]),  # compared on noise, and explained
     ],
 )
