@@ -394,6 +394,16 @@ def test_pictures_that_the_run_does_not_know_are_divided_as_is_asked(tmp_path: P
     refuse_other_split(Recipe(from_run=str(before), split_seed=1, random_labels=True))
 
 
+def test_coco_annotations_of_other_numbers_are_refused_as_such(tmp_path: Path, data: Path) -> None:
+    names = [p.relative_to(data).as_posix() for p in sorted(data.rglob("*.png"))]
+    images = [{"id": i, "file_name": n, "width": 24, "height": 24} for i, n in enumerate(names)]
+    boxes = [{"id": 1, "image_id": 999, "category_id": 1, "bbox": [2, 2, 9, 9]}]
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "red"}]}))
+    with pytest.raises(Refused, match="none of them is of one of the pictures"):
+        list(train(data, replace(QUICK, guide=str(path), epochs=1), tmp_path / "run"))
+
+
 def test_a_map_by_rectified_gradients_guides_a_training(tmp_path: Path, data: Path, boxes: Path) -> None:
     """Its last weights are others than those without the guide."""
     recipe = replace(QUICK, epochs=1)

@@ -47,6 +47,11 @@ def annotated(data: TrainingData, path: str | Path) -> TrainingData:
         )
     pictures = tuple(replace(p, regions=read.regions.get(p.name)) for p in data.pictures)
     marked = [p for p in (pictures[i] for i in data.rows("train")) if p.regions]
+    if not any(read.regions.values()):
+        raise Refused(
+            f"{read.form} annotations at {path} mark nothing: none of them is of one of the pictures",
+            "look at the names or numbers of pictures in them",
+        )
     if not any(_inside(p).any() for p in marked):
         raise Refused(
             f"{read.form} annotations at {path} mark nothing in a training picture",

@@ -105,7 +105,8 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
     labels = classes(pictures)
     if len(labels) < 2:
         what = f"all {data.thing}s are of one class, {labels[0]}" if labels else f"no {data.thing} has a class"
-        raise Refused(f"{what}: a classifier needs two or more, such as folders cat/ and dog/ in {data.root}")
+        such = "rows of two labels" if data.are_texts else "folders cat/ and dog/"
+        raise Refused(f"{what}: a classifier needs two or more, such as {such} in {data.root}")
     if _are_measurements(labels, len(pictures)):
         raise Refused(
             f"the labels of {data.root} are {len(labels)} numbers such as {labels[0]}, nearly all different: a "
@@ -123,7 +124,9 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
     prepared = TrainingData(data, pictures, seen, labels, y, parts, (*notes, *alike.notes, *part_notes))
     for part in ("train", "val"):
         if not prepared.rows(part):
-            raise Refused(f"no picture of {data.root} is left for {part}: give more pictures, or other --shares")
+            raise Refused(
+                f"no {data.thing} of {data.root} is left for {part}: give more {data.thing}s, or other --shares"
+            )
     return prepared
 
 
