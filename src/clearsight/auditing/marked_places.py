@@ -8,17 +8,20 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.spray import Box
 from clearsight.core.preprocess import Preprocess
 from clearsight.data.images import from_model, picture_size
 from clearsight.data.records import Picture
 from clearsight.errors import Refused
 from clearsight.models.model_folder import part_pictures
 from clearsight.reporting.findings import BoxTable
+
+if TYPE_CHECKING:  # which imports scikit-learn
+    from clearsight.auditing.spray import Box
 
 COLUMNS = ("file", "box_x", "box_y", "box_w", "box_h")  # as a CSV of annotations is read
 
