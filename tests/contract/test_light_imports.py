@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from thinning import with_slow
+
 HEAVY = [
     "torch",
     "torchvision",
@@ -105,6 +107,7 @@ def test_no_command_but_train_imports_the_compiler(words, tmp_path, monkeypatch)
     assert not {"torch._dynamo", "sympy"} & imported_by(*words)
 
 
+@pytest.mark.slow
 def test_what_stands_in_for_the_compiler_is_gone_afterwards():
     code = """if True:
         import json, sys, torch
@@ -194,7 +197,10 @@ def test_threads_that_wait_soon_sleep_unless_the_user_says_otherwise(given, turn
     assert run(code) == [turns]
 
 
-@pytest.mark.parametrize("words", [("audit", "demo"), ("explain", "demo", "demo:coffee")], ids=" ".join)
+EXPLAIN = ("explain", "demo", "demo:coffee")
+
+
+@pytest.mark.parametrize("words", with_slow([("audit", "demo"), EXPLAIN], EXPLAIN), ids=" ".join)
 def test_no_garbage_is_looked_for_among_what_is_imported(words):
     """How often, until the model is there, and how many of the objects until then are gone through afterwards."""
     code = f"""if True:

@@ -31,6 +31,7 @@ from clearsight.kinds.detector import Detector
 from clearsight.kinds.segmenter import Segmenter
 from clearsight.testing import tiny_detector, tiny_segmenter
 from placepictures import with_maps
+from thinning import with_slow
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -153,7 +154,7 @@ def test_the_manifest_says_what_the_boxes_are(detector, exported) -> None:
         from_json(wrong, "model.onnx")
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch-export"])
+@pytest.mark.parametrize("to", with_slow(["onnx", "torch-export"], "torch-export"))
 def test_it_comes_back_as_the_detector_that_it_was(detector, exported, tmp_path: Path, to) -> None:
     """With its floor and suppression; where the graph is converted, gradients are the network's."""
     result = exported if to == "onnx" else cs.export(detector, tmp_path, to)
