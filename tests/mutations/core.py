@@ -206,8 +206,8 @@ CORE = [
     ("core/batching.py", "seen = by_shape[shape] >= x[:1].nbytes", "seen = True", "whose_work_is_not_seen"),
     (
         "core/batching.py",
-        "(max(SIZE, min(MOST, SMALL // kept)) if seen else SIZE) if",
-        "SIZE if",
+        "max(SIZE, min(MOST, SMALL // kept)) if seen else SIZE",
+        "SIZE",
         "small_network",
     ),
     ("core/batching.py", "_one_way.reset(token_one_way)", "pass", "small_network"),

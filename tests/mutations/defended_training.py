@@ -34,7 +34,7 @@ CORE = [
     ("training/preparation.py", "    refuse_other_inputs(run_recipe, pictures.are_texts)\n", "", "that_do_not_exist"),
     ("training/perturb.py", "eps == 0 or", "False or", "that_do_not_exist"),
     ("internals/input_convolution.py", 'not torch.is_autocast_enabled("cpu")', "True", "in_bf16"),
-    ("auditing/mending.py", '", norm=l2" if norm_of(attack) == "l2" else ""', '""', "mended_in_its_budget"),
+    ("auditing/mending.py", 'norm_of(attack) == "l2" else words', "False else words", "mended_in_its_budget"),
     ("auditing/mending.py", '"unbounded" in attack.method.claims or', "False or", "mended_in_its_budget"),
     (
         "attacking/report.py",
@@ -49,7 +49,7 @@ CORE = [
         "check_of_purification_by_hand",
     ),
     ("checks/groups.py", "        mend=mend_by_groups(worst.column),\n", "", "rates_of_compas"),
-    ("checks/gradient_masking.py", "eps={eps}, steps=7", "eps=1, steps=7", "mends_other_faults"),
+    ("checks/gradient_masking.py", "mend=BY_PGD", 'mend=""', "mends_other_faults"),
     ("checks/certified_robustness.py", "sigma={sigma}", "sigma=1", "mends_other_faults"),
     ("auditing/mending.py", '*columns_of(command), "--from"', '"--from"', "quotes_the_same_training"),
     (

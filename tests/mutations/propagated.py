@@ -48,8 +48,6 @@ CORE = [
         "torch.inf",
         "another_gradient_than_its_recording",
     ),
-    ("explainers/common/own_rectifiers.py", "if name != _COPIES", "if True", "pooling_of_several"),
-    ("explainers/common/own_rectifiers.py", 'startswith("AsStrided")', 'startswith("Nothing")', "pooling_of_several"),
     ("explainers/common/own_rectifiers.py", "return _OURS[node._forward_cls]", "return node.name()", "large_batch"),
     ("core/batch_norm.py", "scale if weight is None else scale * weight", "scale", "batch_norm or norm"),
     ("core/batch_norm.py", "not t.requires_grad", "True", "stays_as_it_is"),

@@ -216,7 +216,7 @@ def test_a_large_batch_goes_the_same_way(x: Tensor, monkeypatch, channels_last: 
 
 
 class Pooled(Net):
-    """The same with pooling as a module, after which several pictures, their channels last, are said to lie anew."""
+    """The same with pooling as a module, after which pictures, their channels last, are said to lie anew."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.sizes.append(len(x))

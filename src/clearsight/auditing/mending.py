@@ -17,6 +17,7 @@ from clearsight.models.model_folder import RECIPE
 from clearsight.models.model_words import LIBRARIES, is_run
 from clearsight.reporting.report import MARKS
 
+BY_PGD = "--perturb 'pgd(eps={eps}, steps=7, random_start=true)'"
 _OPTIONS = ("--boxes", "--masks")
 _GIVEN = "{marks}"  # in the words of a check, the annotations that the audit was given
 
@@ -103,8 +104,8 @@ def mend_by_attacks(attack: Call, eps: float) -> str:
     """
     if "unbounded" in attack.method.claims or norm_of(attack) == "characters":
         return ""
-    norm = ", norm=l2" if norm_of(attack) == "l2" else ""
-    return f"--perturb 'pgd(eps={write_value(eps)}, steps=7, random_start=true{norm})'"
+    words = BY_PGD.format(eps=write_value(eps))
+    return words.replace("true)", "true, norm=l2)") if norm_of(attack) == "l2" else words
 
 
 def _from_run(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import not_of_texts, note_on_sample, share, shown, span, table
 from clearsight.auditing.gradient_masking import comparisons, gradients, outputs, trials
 from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point, merge_trials
+from clearsight.auditing.mending import BY_PGD
 from clearsight.core.catalogue import Call, method, number, write_value
 from clearsight.core.norms import word
 from clearsight.core.statistics import FEWEST, Judgement, wilson
@@ -41,7 +42,7 @@ def _validate(case: Case, *, eps: float, steps: int, queries: int, noise: int, o
     order=7,
     validate=_validate,
     advice="report no accuracy under PGD alone, and try what its failed points name",
-    mend="--perturb 'pgd(eps={eps}, steps=7, random_start=true)'",
+    mend=BY_PGD,
 )
 def gradient_masking(
     case: Case,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, note_on_budget, note_on_sample, share, shown, span, table, unlabelled
+from clearsight.auditing.mending import BY_PGD
 from clearsight.auditing.text_robustness import text_robustness
 from clearsight.core.catalogue import Call, method, parse, write_value
 from clearsight.core.passes import Passes
@@ -50,7 +51,7 @@ def _validate(case: Case, *, eps: float, characters: int, **others: object) -> N
     order=6,
     validate=_validate,
     advice="do not rely on the answers where somebody else can change the input a little, and train on attacked inputs",
-    mend="--perturb 'pgd(eps={eps}, steps=7, random_start=true)'",
+    mend=BY_PGD,
 )
 def robustness(
     case: Case,

@@ -69,7 +69,8 @@ def bounded(model: Model, x: Tensor, size: int | None) -> Iterator[int]:
         by_shape[shape] = _kept_by_its_kind(model, x[:1])
     seen = by_shape[shape] >= x[:1].nbytes
     kept = max(by_shape[shape], 1)
-    most = (max(SIZE, min(MOST, SMALL // kept)) if seen else SIZE) if size is None else size
+    usual = max(SIZE, min(MOST, SMALL // kept)) if seen else SIZE
+    most = usual if size is None else size
     size = max(1, min(most, BYTES // kept))
     if most > SIZE:
         free_one_block()

@@ -6,7 +6,6 @@ It takes longer than a pass of a small network, once for each state of its weigh
 from __future__ import annotations
 
 import hashlib
-import os
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from clearsight.core.processors import processors
 from clearsight.core.weight_digest import Digest, digest_now, weight_digest
 
 WORTH = 2**20  # bytes of weights from which on another thread pays
@@ -73,11 +73,6 @@ def _made_aside(net: nn.Module, digest: Digest) -> str | None:
         return None
     found = aside.hash.result()
     return found if digest_now(net) == digest else None
-
-
-def processors() -> int:
-    """How many of them this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parts(net: nn.Module) -> Parts:

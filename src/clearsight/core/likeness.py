@@ -107,10 +107,17 @@ def _hooks_told(modules: list[nn.Module], told: _Told) -> tuple[Any, ...]:
     )
 
 
+def _value_told(value: Any) -> Any:
+    """What tells a value of a class from others: its own of simple types, of all others that it is the very same."""
+    if type(value) is float:
+        return value.hex()
+    return value if type(value) in _VALUES else _Itself(value)
+
+
 def _class_told(kind: type) -> tuple[Any, ...]:
     """What a class of modules holds, and those it is derived from: a function that is exchanged there is another."""
     held = [
-        (name, value.hex() if type(value) is float else value if type(value) in _VALUES else _Itself(value))
+        (name, _value_told(value))
         for c in kind.__mro__[: kind.__mro__.index(nn.Module)]
         for name, value in vars(c).items()
         if name not in _NO_DIFFERENCE

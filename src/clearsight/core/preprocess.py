@@ -68,6 +68,7 @@ class Preprocess:
             twice = next(c for c in self.alphabet if self.alphabet.count(c) > 1)
             raise Refused(f"the alphabet names {twice!r} twice: give each character once")
 
+        # made here, not when a picture comes: what is made while a run is recorded belongs to that recording
         with torch.inference_mode(False):  # what is made in it cannot be saved for a way back
             constants = tuple(torch.tensor(v, dtype=torch.float32, device="cpu") for v in (self.mean, self.std))
         object.__setattr__(self, "_constants", constants)

@@ -57,4 +57,6 @@ def joined(tensors: Sequence[Tensor]) -> Tensor:
     with torch.no_grad():
         if axes == {0}:
             return torch.stack([*tensors])
-        return torch.cat([*tensors] if axes == {1} else [t if t.dim() == 1 else t.reshape(-1) for t in tensors])
+        if axes == {1}:
+            return torch.cat([*tensors])
+        return torch.cat([t if t.dim() == 1 else t.reshape(-1) for t in tensors])

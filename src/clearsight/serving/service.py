@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from fastapi import Request
 
+from clearsight.core.processors import processors
 from clearsight.errors import Refused
 from clearsight.runner.results import Explanation
 from clearsight.serving.alone import Alone, is_short
@@ -102,7 +102,7 @@ class Service:
             backend.threads,
         )
         self._explaining = Explaining(backend, self.settings.explain_seconds)
-        self._readers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "clearsight-read")
+        self._readers = ThreadPoolExecutor(min(8, processors()), "clearsight-read")
         self.ready = True
 
     def enter(self, request: Request) -> Visit:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from clearsight.core.processors import processors
 from clearsight.errors import Refused
 
 STORE = 2**28  # bytes of memory in which Ray of this machine hands things to its workers
@@ -144,7 +145,7 @@ def _start_ray(ray: Any, address: str | None, place: Path, at_once: int) -> None
             ray.init(address=address, **silent)
             return
         local = {"include_dashboard": False, "object_store_memory": STORE, "_temp_dir": str(place)}
-        cpus = max(at_once, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        cpus = max(at_once, processors())
         ray.init(address="local", num_cpus=cpus, _node_ip_address=LOCALHOST, **local, **silent)
     except (ConnectionError, RuntimeError, ValueError, OSError) as e:
         where = f"the cluster {address}" if address else "this machine"

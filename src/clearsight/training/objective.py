@@ -119,5 +119,5 @@ def _trained(run: Run) -> Classifier:
 
 
 def _evaluated(run: Run) -> Classifier:
-    """The network of a run as it is without the ways of training on several devices; its output is its only one."""
+    """The network of a run itself, as it is in evaluation mode: it has one output."""
     return Classifier(run.start.net, run.start.preprocess, run.data.labels, channels_last=run.start.channels_last)

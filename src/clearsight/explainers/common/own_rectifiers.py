@@ -23,7 +23,6 @@ Backward = Callable[[Tensor, Tensor], Tensor]  # the gradient from above, and wh
 Operations = tuple[tuple[str, tuple[int, ...]], ...]  # each that autograd wrote down, and which came before it
 
 _OURS = {ScaledBack: "NativeBatchNormBackward0"}  # the operation that each of our functions stands for
-_COPIES = "CloneBackward0"  # which one picture alone may need where several do not
 _CUTS = ("Clamp", "Threshold", "Hardtanh")  # what may be a ReLU in other words
 _SAME = 1e-3  # of the gradient: how far that of the recording may be from the network's own
 
@@ -111,26 +110,16 @@ def _turned(
 
 
 def _written(nodes: dict[Any, str]) -> Operations:
-    """The operations in an order of their own, each with the numbers of those before it; copies are passed over."""
-    named = [(node, _name(node, name)) for node, name in nodes.items()]
-    number = {node: i for i, (node, _) in enumerate(n for n in named if n[1] != _COPIES)}
-
-    def origin(node: Any) -> Any:
-        while node not in number:
-            node = node.next_functions[0][0]
-        return number[node]
-
+    """The operations in an order of their own, each with the numbers of those before it."""
+    number = {node: i for i, node in enumerate(nodes)}
     return tuple(
-        (name, tuple(origin(before) for before, _ in node.next_functions if before is not None))
-        for node, name in named
-        if name != _COPIES
+        (_name(node, name), tuple(number[before] for before, _ in node.next_functions if before is not None))
+        for node, name in nodes.items()
     )
 
 
 def _name(node: Any, name: str) -> str:
-    if _in_python(node):
-        return _OURS[node._forward_cls]
-    return _COPIES if _lies_anew(node, name) else name
+    return _OURS[node._forward_cls] if _in_python(node) else name
 
 
 def _is_relu(node: Any, name: str) -> bool:
@@ -141,17 +130,6 @@ def _may_hide(node: Any, name: str) -> bool:
     if _in_python(node):
         return node._forward_cls not in _OURS
     return name.startswith(_CUTS)
-
-
-def _lies_anew(node: Any, name: str) -> bool:
-    """Whether an operation only says how one value for each channel lies, as pooling of several pictures ends.
-
-    That of one picture may end without it.
-    """
-    if not name.startswith("AsStrided"):
-        return False
-    size, stride = node._saved_size, node._saved_stride
-    return len(size) > 2 and set(size[2:]) == {1} and tuple(stride[:2]) == (size[1], 1)
 
 
 def _in_python(node: Any) -> bool:
