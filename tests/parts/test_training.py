@@ -534,6 +534,18 @@ def test_two_processes_train_what_one_would(tmp_path: Path, pretrained: bool) ->
     assert epochs[1][-1]["loss"] == pytest.approx(epochs[0][-1]["loss"], rel=1e-3)
 
 
+@pytest.mark.parametrize("capable", [True, False])
+def test_a_processor_without_bfloat16_is_named_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capable: bool
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: capable)
+    said: list[str] = []
+    epochs = train(photos(tmp_path, 6), replace(QUICK, precision="bf16"), tmp_path / "run", say=said.append)
+    next(epochs)
+    epochs.close()
+    assert any("does not compute in bfloat16" in line for line in said) is not capable
+
+
 @pytest.mark.slow
 def test_bf16_is_another_computation_of_the_same(tmp_path: Path) -> None:
     data = photos(tmp_path, 6)

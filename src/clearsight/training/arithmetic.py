@@ -34,6 +34,16 @@ def current_arithmetic(device: torch.device, epoch: int = 0, step: int = 0) -> d
     }
 
 
+def emulated(precision: str, device: torch.device) -> list[str]:
+    """A sentence where the device computes in a precision that its processor does not have."""
+    if precision != "bf16" or device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return []
+    return [
+        "precision bf16: this processor does not compute in bfloat16, so a step takes many times as long as in fp32, "
+        "which --precision fp32 asks for"
+    ]
+
+
 def record_resume(folder: Path, current: Mapping[str, Any]) -> None:
     """Record with what a run resumes; a Notice says if its last steps were computed with something else."""
     record = json.loads((folder / RECIPE).read_text(encoding="utf-8"))

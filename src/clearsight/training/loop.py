@@ -20,8 +20,9 @@ from clearsight.data.datasets import ALL, Pictures, open_data
 from clearsight.data.duplicates import Likeness, likenesses
 from clearsight.errors import NotFinite, Refused
 from clearsight.internals.scores import scores
+from clearsight.models.loading import device_of
 from clearsight.runner.augment import read, resizes
-from clearsight.training.arithmetic import current_arithmetic, record_resume
+from clearsight.training.arithmetic import current_arithmetic, emulated, record_resume
 from clearsight.training.batches import Batches, Guidance, Store, order, step_seed
 from clearsight.training.checkpoints import delete_state, has_state, load_state
 from clearsight.training.fine_tuning import (
@@ -106,7 +107,7 @@ def train(
         training_data, recipe, why = prepare_data(
             folder, pictures, requested, alike or likenesses(pictures.pictures, progress=tell), resume
         )
-        for line in (*training_data.notes, *why):
+        for line in (*training_data.notes, *why, *emulated(recipe.precision, device_of(device))):
             say(line)
         start = build_start(training_data, recipe, say)
         training_data = rebalanced(training_data, recipe, start, device, tell)
