@@ -15,6 +15,7 @@ CORE = [
         "elif before",
         "test_a_run_that_goes_on",
     ),
+    ("training/arithmetic.py", " or torch.ops.mkldnn._is_mkldnn_bf16_supported()", "", "without_bfloat16"),
     ("training/arithmetic.py", '"threads": torch.get_num_threads()', '"threads": 1', "test_a_run_that_goes_on"),
     ("training/arithmetic.py", 'if current["epoch"] == current["step"] == 1', "if not current", "nothing_was_kept"),
     (
