@@ -14,6 +14,7 @@ METHODS = {
     ],
 }
 CORE = [
+    ("models/model_words.py", " and not names_table(word)", "", "one_row_is_no_model"),
     ("training/preparation.py", "before.size[0] if before and before.alphabet else None", "None", "goes_on_from_a_run"),
     (
         "training/alphabet.py",
@@ -72,7 +73,6 @@ CORE = [
     ("auditing/audit.py", "is not None and not _needs_pictures(case, call)", "is not None", "say_why"),
     ("data/text_sources.py", "replace(_take_row(data, row[1]), root=root)", "_take_row(data, row[1])", "one_row"),
     ("data/text_sources.py", "data if row is not None and split is None else", "", "one_row"),
-    ("models/model_words.py", "and one_row(word) is None", "", "one_row"),
     ("auditing/commands.py", "*self.model_words, *columns)", "*self.model_words)", "one_row"),
     ("data/text_inputs.py", 'return f"{picture.path}:{number[1]}"', "return str(picture.path)", "one_row"),
     ("core/places.py", "used.flip(1).cummax(1).values.flip(1)", "used", "text_places"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from clearsight.cli.inputs import hired, load_classifier, seconds, typed
 from clearsight.cli.options import DataOptions, ModelOptions, RunOptions, WorkerOptions
 from clearsight.cli.output import end, sayer, typed_command
-from clearsight.core.tables import one_row
+from clearsight.core.tables import names_table, one_row
 from clearsight.errors import Refused
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def attack_texts_of(
 def given_texts(places: Sequence[str], about: DataOptions) -> Pictures:
     """Texts that were typed, and those of files, tables and folders that exist.
 
-    Refused: options of pictures.
+    Refused: options of pictures, and one word that only names a table or a demo.
     """
     from clearsight.data.datasets import joined
     from clearsight.data.text_inputs import as_inputs
@@ -125,6 +125,8 @@ def given_texts(places: Sequence[str], about: DataOptions) -> Pictures:
         if _exists(place):
             columns = {n: getattr(about, n) for n in ("text_column", "label_column", "marks_column")}
             sources.append(as_inputs(texts(place, split=about.split, classes=about.classes, **columns)))
+        elif names_table(place) or place.startswith("demo:"):
+            raise Refused(f"{place}: there is no such file", "words that are a text go into a .txt file")
         elif place.strip():
             sources.append(as_inputs(Texts("", (Text(f"text {number}", place),))))
         else:

@@ -55,3 +55,14 @@ def one_row(words: str | Path) -> tuple[Path, int] | None:
         return (Path(table), int(number)) if is_row and not Path(words).exists() and Path(table).is_file() else None
     except (OSError, ValueError):  # a text that only looks like one, too long for a name
         return None
+
+
+def names_table(words: str) -> bool:
+    """Can words only name a table of texts, or a row of one, whether or not there is one?
+
+    >>> names_table("requests.csv"), names_table("requests.csv:12"), names_table("GET /requests.csv")
+    (True, True, False)
+    """
+    table, _, row = words.rpartition(":")
+    name = table if row.isascii() and row.isdigit() else words
+    return name.lower().endswith(TEXT_TABLES) and not any(letter.isspace() for letter in name)

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from clearsight.core.tables import one_row
+from clearsight.core.tables import names_table
 from clearsight.errors import Refused
 
 LIBRARIES = ("timm:", "torchvision:", "clearsight:")
@@ -25,7 +25,7 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 def names_model(word: str) -> bool:
     """Whether a word of the command line can only be a model."""
     named = word in DEMOS or word.startswith(LIBRARIES) or (Path(word) / CONFIG).exists() or names_exported(word)
-    factory = ":" in word and not word.startswith("demo:") and not Path(word).exists() and one_row(word) is None
+    factory = ":" in word and not word.startswith("demo:") and not Path(word).exists() and not names_table(word)
     return named or factory
 
 
