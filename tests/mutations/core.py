@@ -368,6 +368,7 @@ CORE = [
             ("x.dim() == 4 and", ""),
         ]
     ],
+    ("internals/recording.py", "or not first_pass.is_awaited(", "or first_pass.is_awaited(", "top_class"),
     ("core/first_pass.py", "or first.net is not net", "", "top_class"),
     ("runner/top_class.py", "if not bool(first.known[rows].all()):", "if True:", "top_class"),
     ("internals/recording.py", "best[:, 0] - best[:, -1] > doubt", "doubt > -1", "top_class"),

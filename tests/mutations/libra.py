@@ -163,6 +163,8 @@ CORE = [
     (WITHOUT, "= none[0, k]", "= 0", "ablation_cam_without"),
     (WITHOUT, "without[torch.arange(len(i)), k]", "without[:, k]", "ablation_cam_without"),
     (WITHOUT, "(values != none)", "(values > none)", "ablation_cam_without"),
+    (WITHOUT, "parts = (now - empty)", "parts = now", "one_output_loses"),
+    (WITHOUT, "if dense is None or dense is not rest.graph.end:", "if dense is None:", "one_output_loses"),
     (WITHOUT, "(empty - now)", "(0 * empty - now)", "ablation_cam_without"),
     (WITHOUT, "if node is not rest.graph.end:", "if False:", "ablation_cam_without"),
     (WITHOUT, "if node is not rest.graph.end:", "if True:", "ablation_cam_without"),

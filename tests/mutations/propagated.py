@@ -15,7 +15,7 @@ METHODS = {
         ("guided_backprop(model, x, target)", "guided_backprop(model, x, target).abs()"),
     ],
     "explainers/deep_lift.py": [
-        ("(p - baseline)).sum(1)", "p).sum(1)"),
+        ("(p - baseline if baseline else p)", "p"),
         ("if is_new and not maps:", "if False:"),
         ("once if alike else values(torch.cat([flat] * len(z)))", "once"),
         ("torch.full_like(x[:1], baseline)", "torch.zeros_like(x[:1])"),

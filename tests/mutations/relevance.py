@@ -77,8 +77,6 @@ CORE = (
             ("walk.kept / whole * put_in.sign()", "walk.kept / whole"),
             ("return slope(target, logits) * logits", "return slope(target, logits)"),
             ("logits / logits.abs().amax(1, keepdim=True).clamp_min(1e-12)", "logits"),
-            ("        target(logits)  # which", "        pass  # which"),
-            ("type(target).__call__ is ClassScore.__call__ and ", ""),
             ("r.reshape(args[0].shape)", "r.reshape(args[0].shape) * 0.9"),
             ("/ math.prod(x.shape[axis] for axis in over)", ""),
             ("for axis in () if keepdim else over:", "for axis in ():"),
@@ -95,11 +93,21 @@ CORE = (
             ("        rule = rules.first\n", "        pass\n"),
             ("if word(node) in _LINEAR and node not in before:", "if node is graph.end:"),
             ('(-1 if word(node) == "sub" else 1)', "1"),
+            ("out = z if part is x else run(part)", "out = z"),
             ("if walk.rules.by_sign:", "if True:"),
             ("if walk.rules.by_sign and bool((x < 0).any())", "if bool((x < 0).any())"),
             ("if walk.rules.by_sign and bool((x < 0).any()) and bool((x > 0).any()):", "if False:"),
             ("    walk.absorb(walk.each(r) - walk.each(s * z))\n", "    s = s * 0.5\n"),
             ("if ranks[0] > ranks[1] else", "if ranks[0] < ranks[1] else"),
+        )
+    ]
+    + [
+        ("explainers/common/one_output.py", old, new, "test_one_output")
+        for old, new in (
+            ("    target(outputs)  # which", "    pass  # which"),
+            (" or type(target).__call__ is not ClassScore.__call__", ""),
+            ("if target.of not in _AS_THEY_ARE:", "if False:"),
+            ("index[:, None], 1.0)", "index[:, None], 2.0)"),
         )
     ]
     + [

@@ -10,10 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
-from clearsight.core.targets import ClassScore
+from clearsight.core.targets import ClassScore, Margin
+from clearsight.errors import Refused
+from clearsight.explainers.ablation_cam import falls_without
 from clearsight.internals import forward_without_channel
 from clearsight.internals.forward_from_layer import Recorded, forward_from, forward_whole, logits_of
-from clearsight.internals.forward_without_channel import without_channels
+from clearsight.internals.forward_without_channel import parts_of_outputs, without_channels
 from clearsight.runner.run import explain
 
 PICTURES, CHANNELS, NUMBERS = 3, 5, 4 * 6  # of the layer, and at the places of each channel
@@ -121,6 +123,36 @@ def test_ablation_cam_without_a_channel_is_the_network_without_it(name, few, pic
             torch.testing.assert_close(rest(torch.tensor([row]), same), rest(torch.tensor([row]), a[[row]]))
     assert (2 in k) is (by_channel == 0)  # the channel that is 0 costs nothing more, or is left out
     assert counter.get_total_flops() == 2 * (PICTURES * once + len(rows) * by_channel)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_one_output_loses_what_the_network_without_the_channel_gives_less(name, pictures):
+    """Where it is a sum over the channels; of any other it is not told."""
+    model, index = made(HEADS[name][0]()), torch.tensor([2, 0, 1])
+    with model.undisturbed(), torch.no_grad():
+        a, rest = forward_from(model, pictures, "1")
+        whole = forward_whole(model, pictures, "1")
+        found = parts_of_outputs(rest, a, index)
+        assert parts_of_outputs(whole, a, index) is None
+        assert (found is not None) is (name in ("pooled", "rectified"))
+        for channel in range(CHANNELS) if found is not None else ():
+            rows = torch.arange(PICTURES)
+            without = whole(rows, a.index_fill(1, torch.tensor([channel]), 0.0))
+            losses = (whole(rows, a) - without)[rows, index]
+            torch.testing.assert_close(found[:, channel], losses, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["pooled", "in places"])
+def test_a_margin_loses_what_its_two_classes_lose(name, pictures):
+    """Classes are told by their own part of the dense layer, a margin by the scores without each channel."""
+    model = made(HEADS[name][0]())
+    with model.undisturbed(), torch.no_grad():
+        a, rest = forward_from(model, pictures, "1")
+        falls = [falls_without(rest, a, target) for target in (Margin(2, 0), ClassScore(2), ClassScore(0))]
+    torch.testing.assert_close(falls[0], falls[1] - falls[2], rtol=1e-5, atol=2e-5)
+    assert bool(falls[0].any())
+    with pytest.raises(Refused, match="class 3"):
+        explain(model, pictures, "ablation-cam", ClassScore(3))
 
 
 def test_the_logits_of_what_the_layer_gave_are_worked_out_once(pictures):

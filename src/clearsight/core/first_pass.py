@@ -78,6 +78,12 @@ def awaiting(net: nn.Module, x: Tensor) -> Iterator[FirstPass]:
         _awaited.reset(token)
 
 
+def is_awaited(net: nn.Module) -> bool:
+    """Whether logits of a network are wanted that are not known yet."""
+    first = _awaited.get()
+    return first is not None and first.net is net and not first.complete
+
+
 def note(net: nn.Module, x: Tensor, logits: Tensor, sure: Tensor | None = None) -> None:
     """Tell that a network gave these logits (B, K) for pixels x (B, C, *S).
 

@@ -6,8 +6,9 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.model import Model
 from clearsight.core.targets import Target
-from clearsight.internals.forward_from_layer import forward_from, logits_of
-from clearsight.internals.forward_without_channel import without_channels
+from clearsight.explainers.common.one_output import one_output
+from clearsight.internals.forward_from_layer import ForwardFrom, forward_from, logits_of
+from clearsight.internals.forward_without_channel import parts_of_outputs, without_channels
 from clearsight.internals.layers import enlarge, find_layer
 
 
@@ -36,9 +37,19 @@ def ablation_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto"
     layer = find_layer(model, x, layer)
     a, rest = forward_from(model, x, layer)
     with torch.no_grad():
-        before = target(logits_of(rest, a))
+        falls = falls_without(rest, a, target)
+    cam = (falls.view(*falls.shape, *[1] * (a.dim() - 2)) * a).sum(1).relu()
+    return enlarge(cam, x.shape[2:]).float()
+
+
+def falls_without(rest: ForwardFrom, a: Tensor, target: Target) -> Tensor:
+    """How much the target falls without each channel of a layer's output a (B, K, *s): (B, K)."""
+    logits = logits_of(rest, a)
+    index = one_output(target, logits)
+    falls = None if index is None else parts_of_outputs(rest, a, index)
+    if falls is None:
+        before = target(logits)
         falls = before.new_zeros(a.shape[:2])
         for rows, k, without in without_channels(rest, a):
             falls[rows, k] = before[rows] - target[rows](without)
-    cam = (falls.view(*falls.shape, *[1] * (a.dim() - 2)) * a).sum(1).relu()
-    return enlarge(cam, x.shape[2:]).float()
+    return falls

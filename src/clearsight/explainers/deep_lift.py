@@ -146,7 +146,7 @@ def _map(model: Model, p: Tensor, out: Tensor, before: Tensor, target: Target, b
     logits, baseline_logits = out.detach().float(), before.float().expand_as(out)
     g = vjp(out, p, slope(target, logits, baseline_logits))
     with torch.no_grad():
-        maps = (g * (p - baseline)).sum(1)
+        maps = (g * (p - baseline if baseline else p)).sum(1)
         change = target(logits) - target(baseline_logits)
         missing = maps.flatten(1).sum(1, dtype=torch.float64) - change
     size = size_of(target, logits, baseline_logits)

@@ -11,6 +11,7 @@ from clearsight.internals.layers import activations, enlarge, find_layer
 
 FLAT = 1e-3  # of what the channels would add up to without their signs: a sum that bfloat16's rounding may turn over
 
+SMALL = 128  # rows of a matrix, up to which a squaring takes less time than to look what it leaves
 SQUARINGS = 14  # the second eigenvalue is then gone unless it is within 0.2 % of the largest
 REST = 1e-6  # what the others may still have before the last squaring, which leaves them its square
 
@@ -64,9 +65,11 @@ def top_eigenvector(gram: Tensor) -> Tensor:
     steps than it takes to find all eigenvectors.  Where the second eigenvalue is nearly as large, all are found.
     """
     power = gram / _trace(gram)
-    for _ in range(SQUARINGS):
-        power = torch.bmm(power, power)
-        shares = _trace(power)  # the sum of the squares of each eigenvalue's share: 1 where one has all
+    together = 2 if gram.shape[1] <= SMALL else 1
+    for _ in range(SQUARINGS // together):
+        for _ in range(together):
+            power = torch.bmm(power, power)
+        shares = _trace(power)  # the sum of a power of each eigenvalue's share: 1 where one has all
         power.div_(shares)
         if float(shares.amin()) > 1 - REST:
             largest = power.diagonal(dim1=1, dim2=2).argmax(1)

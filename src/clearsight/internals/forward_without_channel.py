@@ -39,16 +39,39 @@ def without_channels(rest: ForwardFrom, a: Tensor) -> Iterator[Portion]:
     rest: what follows the layer, of `forward_from`.  A channel is removed by setting it to 0 at all places.  Channels
     without which nothing changes may be left out.
     """
-    nothing, channels = torch.zeros_like(a[:1]), a.shape[1]
+    channels = a.shape[1]
     if not isinstance(rest, Recorded):
-        yield from _by_copies(rest, a, nothing, channels)
+        yield from _by_copies(rest, a, torch.zeros_like(a[:1]), channels)
         return
     chain, dense = _found_once(rest, channels)
-    now, empty = (rest.graph.follow(chain[1:], {rest.marked: t}, len(t))[chain[-1]] for t in (a, nothing))
+    now, empty = _with_and_without(rest, chain, a)
     if dense is not None:
         yield from _by_parts(rest, [*chain, dense], _weight_of(rest, dense), now, empty, channels)
     else:
         yield from _by_copies(rest.behind(chain), now, empty, channels)
+
+
+def parts_of_outputs(rest: ForwardFrom, a: Tensor, index: Tensor) -> Tensor | None:
+    """What one output of each picture loses without each channel of a layer's output a (B, K, *s): (B, K).
+
+    index (B,): which outputs.  None where these are not sums over the channels, so that `without_channels` must tell.
+    """
+    channels = a.shape[1]
+    if not isinstance(rest, Recorded):
+        return None
+    chain, dense = _found_once(rest, channels)
+    if dense is None or dense is not rest.graph.end:
+        return None
+    now, empty = _with_and_without(rest, chain, a)
+    parts = (now - empty) * _weight_of(rest, dense).T[index.to(now.device)]
+    return parts.reshape(len(a), channels, -1).sum(2).float()
+
+
+def _with_and_without(rest: Recorded, chain: list[fx.Node], a: Tensor) -> tuple[Tensor, Tensor]:
+    """What a chain of nodes behind the layer makes of its output a (B, K, *s), and of an empty one (1, K, *s)."""
+    both = (rest.graph.follow(chain[1:], {rest.marked: t}, len(t))[chain[-1]] for t in (a, torch.zeros_like(a[:1])))
+    now, empty = both
+    return now, empty
 
 
 def _by_copies(run: ForwardFrom, now: Tensor, empty: Tensor, channels: int) -> Iterator[Portion]:

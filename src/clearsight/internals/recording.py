@@ -230,7 +230,7 @@ def note_first_pass(model: Model, x: Tensor, logits: Tensor) -> None:
 
     They are the network's up to what `graph_of` lets pass.  Only a classifier has a top class.
     """
-    if not isinstance(model, Classifier):
+    if not isinstance(model, Classifier) or not first_pass.is_awaited(model.net):
         return
     best = logits.detach().topk(min(2, logits.shape[1]), 1).values
     doubt = 2 * _SAME * logits.detach().abs().amax(1)

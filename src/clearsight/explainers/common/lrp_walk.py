@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from clearsight.core import diagnostics, first_pass, passes
 from clearsight.core.model import Model
 from clearsight.core.pixel_convolution import with_gap
-from clearsight.core.targets import ClassScore, Target
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.lrp_rules import (
     Change,
@@ -30,6 +30,7 @@ from clearsight.explainers.common.lrp_rules import (
     positive_part,
     stable,
 )
+from clearsight.explainers.common.one_output import one_output, slope_of_one
 from clearsight.internals.graph import Graph, Values, word
 from clearsight.internals.layers import activations
 from clearsight.internals.recording import hold, note_first_pass, with_graph
@@ -41,7 +42,6 @@ aten = torch.ops.aten
 
 WORK = 6  # tensors of an operation's own size that a rule works in
 BLOCK = 2**23  # weights that are changed at once, 32 MB
-_AS_THEY_ARE = ("logit", "value")  # scores whose slope is 1 at their class, and 0 at all others
 LOST = 1e-2  # what may be missing of the relevance that was put in, as a share of it, before a map is refused
 
 Changing = Callable[[Tensor, Change], Tensor]  # weights, and what is to become of them -> other weights
@@ -242,14 +242,17 @@ def raised_class(target: Target, logits: Tensor) -> Tensor:
 
     Logits are scaled to at most 1 for it, where no probability is so near to 1 that nothing raises it.
     """
-    if isinstance(target, ClassScore) and type(target).__call__ is ClassScore.__call__ and target.of in _AS_THEY_ARE:
-        target(logits)  # which refuses classes that there are not
-        return target.index.to(logits.device).expand(len(logits))
+    index = one_output(target, logits)
+    if index is not None:
+        return index
     return slope(target, logits / logits.abs().amax(1, keepdim=True).clamp_min(1e-12)).argmax(1)
 
 
 def slope(target: Target, logits: Tensor) -> Tensor:
     """d target / d outputs, (B, ...)."""
+    known = slope_of_one(target, logits)
+    if known is not None:
+        return known
     free = logits.detach().clone().requires_grad_()
     with torch.enable_grad():
         score = target(free).sum()
@@ -540,15 +543,15 @@ def _average(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor) -> No
     parts = [x]
     if walk.rules.by_sign and bool((x < 0).any()) and bool((x > 0).any()):
         parts = [x.clamp(min=0), x.clamp(max=0)]
-    share = torch.zeros_like(x)
+    shares: list[Tensor] = []
     for i, part in enumerate(parts):
         r_part = r if len(parts) == 1 else torch.where((z >= 0) == (i == 0), r, 0.0)
-        out = run(part)
+        out = z if part is x else run(part)
         s = r_part / stable(out)
         is_mean = word(node) == "mean" and not kwargs
-        share = share + part * (back_through_mean(s, part, *args[1:]) if is_mean else _through(run, part, s))
+        shares.append(part * (back_through_mean(s, part, *args[1:]) if is_mean else _through(run, part, s)))
         walk.absorb(walk.each(r_part) - walk.each(s * out))
-    walk.add_relevance(node.args[0], share)
+    walk.add_relevance(node.args[0], shares[0] if len(shares) == 1 else shares[0] + shares[1])
 
 
 def back_through_mean(s: Tensor, x: Tensor, axes: list[int] | None = None, keepdim: bool = False) -> Tensor:

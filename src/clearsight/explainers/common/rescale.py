@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clearsight.core.targets import ClassScore, Target
+from clearsight.core.targets import Target
+from clearsight.explainers.common.one_output import slope_of_one
 from clearsight.internals.vjp import vjp
 
 STEPS = 1024  # points on the line between the logits of a picture and of its baseline
@@ -30,8 +31,9 @@ def slope(target: Target, logits: Tensor, baseline_logits: Tensor) -> Tensor:
     Outputs of many numbers go through the target a few at a time.  Where the gradient is the same at the first few of
     the points, spread over the line, it is taken for that of all.  A logit's is the same everywhere.
     """
-    if isinstance(target, ClassScore) and target.of in ("logit", "value"):
-        return _slopes(target, logits, baseline_logits, [0], 1)[0]
+    known = slope_of_one(target, logits)
+    if known is not None:
+        return known
     some = max(1, min(AT_ONCE, ELEMENTS // logits.numel()))
     if some < AT_ONCE:
         slopes = torch.stack([_slopes(target, logits, baseline_logits, [k], SPREAD)[0] for k in range(SPREAD)])
