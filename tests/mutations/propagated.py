@@ -67,7 +67,7 @@ CORE = [
         "change.copy_(now_out)",
         "piece_by_piece",
     ),
-    ("explainers/common/rescale.py", "torch.split(t, long, 1)", "torch.split(t, long, 1)[:1]", "piece_by_piece"),
+    ("explainers/common/rescale.py", "t.chunk(max(1, pieces), 1)", "t.chunk(max(1, pieces), 1)[:1]", "piece_by_piece"),
     (
         "explainers/common/rescale_together.py",
         "run.joined(source), weight",

@@ -106,7 +106,7 @@ CORE = (
         for old, new in (
             ("    target(outputs)  # which", "    pass  # which"),
             (" or type(target).__call__ is not ClassScore.__call__", ""),
-            ("if target.of not in _AS_THEY_ARE:", "if False:"),
+            ("return target.of in _AS_THEY_ARE", "return True"),
             ("index[:, None], 1.0)", "index[:, None], 2.0)"),
         )
     ]

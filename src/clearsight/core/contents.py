@@ -174,11 +174,11 @@ def _parts_of(modules: list[nn.Module]) -> tuple[list[dict[str, Any]], list[Any]
     """What the modules have, their mappings, their hooks and their saving hooks, each kind of all modules in turn."""
     attributes = [*map(vars, modules)]
     try:
-        parts = [*chain.from_iterable(map(_FROM_MODULE, attributes))]
+        by_kind = [*zip(*map(_FROM_MODULE, attributes), strict=True)]
     except KeyError:  # modules that torch made without some of them, or that give them otherwise
-        named = [(m, name) for m in modules for name in _NAMES]
-        parts = [getattr(m, name) if name in _MAPPINGS else vars(m).get(name) for m, name in named]
-    by_kind = [parts[i :: len(_NAMES)] for i in range(len(_NAMES))]
+        by_kind = [
+            tuple(getattr(m, name) if name in _MAPPINGS else vars(m).get(name) for m in modules) for name in _NAMES
+        ]
     ends = 0, len(_MAPPINGS), len(_MAPPINGS) + len(_HOOKS), len(_NAMES)
     mappings, hooks, saving = ([*chain.from_iterable(by_kind[start:end])] for start, end in pairwise(ends))
     return attributes, mappings, hooks, saving

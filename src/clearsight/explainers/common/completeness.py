@@ -11,7 +11,7 @@ from torch import Tensor
 from clearsight.core import diagnostics
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers.common.one_output import one_output
+from clearsight.explainers.common.one_output import is_one_output
 
 LOST = 0.01  # what an exact method may miss of the target's change
 ROUNDED = (
@@ -27,7 +27,7 @@ def size_of(target: Target, *logits: Tensor) -> Tensor:
     row, times the target's slopes, for logits are sums that are rounded together; of other kinds, whose outputs have
     several units, each output times its own slope.  Or the target itself, where that is larger.
     """
-    if one_output(target, logits[0]) is not None:  # its slope is 1
+    if is_one_output(target):  # its slope is 1
         return torch.stack([rows.abs().amax(1) for rows in logits]).amax(0)
     sizes = []
     for rows in logits:

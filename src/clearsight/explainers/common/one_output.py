@@ -9,14 +9,19 @@ from clearsight.core.targets import ClassScore, Target
 _AS_THEY_ARE = ("logit", "value")  # scores whose slope is 1 at their class, and 0 at all others
 
 
+def is_one_output(target: Target) -> bool:
+    """Whether a target is one of the outputs."""
+    if not isinstance(target, ClassScore) or type(target).__call__ is not ClassScore.__call__:
+        return False
+    return target.of in _AS_THEY_ARE
+
+
 def one_output(target: Target, outputs: Tensor) -> Tensor | None:
     """Which of the outputs (B, K) a target is, (B,); None for one that is anything else.
 
     Refused: classes that the outputs do not have.
     """
-    if not isinstance(target, ClassScore) or type(target).__call__ is not ClassScore.__call__:
-        return None
-    if target.of not in _AS_THEY_ARE:
+    if not isinstance(target, ClassScore) or not is_one_output(target):
         return None
     target(outputs)  # which refuses classes that there are not
     return target.index.to(outputs.device).expand(len(outputs))

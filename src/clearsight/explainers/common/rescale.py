@@ -127,9 +127,10 @@ def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     if not x.is_cpu or not all(_is_dense(t) and t.stride()[1:] == x.stride()[1:] for t in tensors):
         yield tensors
         return
-    rows = [t.as_strided((len(t), x[:1].numel()), (t.stride(0), 1)) for t in tensors]
-    long = max(1, IN_CACHE // (len(x) + 1))
-    yield from zip(*(torch.split(t, long, 1) for t in rows), strict=True)
+    pictures, numbers = x.shape[0], x[:1].numel()
+    rows = [t.as_strided((t.shape[0], numbers), (t.stride(0), 1)) for t in tensors]
+    pieces = -(-numbers * (pictures + 1) // IN_CACHE)
+    yield from zip(*(t.chunk(max(1, pieces), 1) for t in rows), strict=True)
 
 
 def _is_dense(t: Tensor) -> bool:
@@ -140,7 +141,7 @@ def _is_dense(t: Tensor) -> bool:
         if step != due:
             return False
         due *= n
-    return t.stride(0) >= due or len(t) == 1
+    return t.stride(0) >= due or t.shape[0] == 1
 
 
 @dataclass(frozen=True)
