@@ -21,7 +21,7 @@ from clearsight.explainers.common.lrp_rules import (
 from clearsight.explainers.common.lrp_walk import raised_class, relevance
 
 
-@method(paper="arXiv:1812.02100", claims="class-sensitive few-passes")
+@method(paper="arXiv:1812.02100", claims="class-sensitive few-passes learnable")
 def contrastive_lrp(
     model: Classifier, x: Tensor, target: Target, *, kind: Literal["clrp1", "clrp2"] = "clrp1"
 ) -> Tensor:

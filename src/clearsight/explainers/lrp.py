@@ -17,7 +17,7 @@ Composite = Literal[
 ]  # fmt: skip
 
 
-@method(paper="doi:10.1371/journal.pone.0130140", claims="signed class-sensitive few-passes")
+@method(paper="doi:10.1371/journal.pone.0130140", claims="signed class-sensitive few-passes learnable")
 def lrp(
     model: Model,
     x: Tensor,

@@ -21,7 +21,7 @@ from clearsight.explainers.common.lrp_rules import (
 from clearsight.explainers.common.lrp_walk import relevance
 
 
-@method(paper="arXiv:1904.00605", claims="signed class-sensitive few-passes")
+@method(paper="arXiv:1904.00605", claims="signed class-sensitive few-passes learnable")
 def rap(model: Model, x: Tensor, target: Target) -> Tensor:
     """Relative attributing propagation: units of much influence, of either sign, against units of little.
 

@@ -1,6 +1,5 @@
 """Lee, Kim, Park & Eo 2021, doi:10.1109/CVPR46437.2021.01470."""
 
-import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -10,10 +9,14 @@ from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.lrp_rules import Rules, positive
 from clearsight.explainers.common.lrp_walk import raised_class, relevance
+from clearsight.internals.kept_graph import single
 from clearsight.internals.layers import enlarge, find_layer
 
 
-@method(paper="doi:10.1109/CVPR46437.2021.01470", claims="class-sensitive signed needs-convolutions few-passes")
+@method(
+    paper="doi:10.1109/CVPR46437.2021.01470",
+    claims="class-sensitive signed needs-convolutions few-passes learnable",
+)
 def relevance_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, weighted by their mean relevance for the class against all others, enlarged.
 
@@ -51,4 +54,4 @@ def relevance_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = 
             f"layer {layer} gives {tuple(a.shape)}, which are not feature maps: name another layer with layer="
         )
     cam = (a * r.mean(tuple(range(2, r.dim())), keepdim=True)).sum(1)
-    return enlarge(cam, x.shape[2:]).to(torch.float32)
+    return single(enlarge(cam, x.shape[2:]))

@@ -14,6 +14,7 @@ from torch import Tensor, fx
 from clearsight.core import passes
 from clearsight.core.pixel_convolution import with_gap
 from clearsight.errors import Refused
+from clearsight.internals.kept_graph import held
 
 Values = dict[fx.Node, Any]
 Rule = Callable[["Graph", fx.Node, tuple[Any, ...], dict[str, Any]], Any]  # another way to run a node on its arguments
@@ -88,7 +89,7 @@ class Graph:
         found: Values = {}
         for node in self.settled:
             if node.op == "get_attr":
-                found[node] = self.tensors[str(node.target)].detach()
+                found[node] = held(self.tensors[str(node.target)])
             else:
                 found[node] = self.run(node, found, 0)
         return found

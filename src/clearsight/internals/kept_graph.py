@@ -38,6 +38,16 @@ def held(t: Tensor) -> Tensor:
     return t if _kept.get() else t.detach()
 
 
+def over(t: Tensor) -> Tensor | None:
+    """Where a result may be written (`out=`): over t, which nobody reads again, or nowhere where a graph is kept."""
+    return None if _kept.get() else t
+
+
+def single(t: Tensor) -> Tensor:
+    """In single precision, or as exact as the network is where its graph is kept."""
+    return t if _kept.get() else t.float()
+
+
 def must_learn(call: Call) -> None:
     """Refuse, where the graph is kept, an explainer whose map has no gradient in the weights, or a wrong one."""
     if not _kept.get() or CLAIM in call.method.claims:
@@ -52,9 +62,8 @@ def must_learn(call: Call) -> None:
 
 _NO_GRAPH = "Clearsight works out its rules without a graph, which saves memory: a limit of the code, not of the method"
 _WHY_NOT = {
-    **dict.fromkeys(("contrastive-lrp", "deep-lift", "lrp", "rap", "relevance-cam"), _NO_GRAPH),
+    **dict.fromkeys(("deep-lift",), _NO_GRAPH),
     "ablation-cam": "it weights channels by scores of a pass for each, of which no graph is kept",
-    "eigen-cam": "the sign and the direction of a first component jump where two components are equally large",
     "extremal-perturbation": "it is the end of many steps of a search",
     "guided-integrated-gradients": "its path is a choice of pixels by the order of their gradients, which jumps",
     "libra-cam": "it weights channels by scores of changed pictures, of which no graph is kept",

@@ -107,8 +107,8 @@ def cut_at(model: Model, x: Tensor, layer: str, *, grad: bool) -> Iterator[list[
 
 
 def activations(model: Model, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-    """The output of a layer, A (B, K, *s), and the logits (B, classes), without a graph."""
-    with torch.no_grad(), cut_at(model, x, layer, grad=False) as caught:
+    """The output of a layer, A (B, K, *s), and the logits (B, classes), without a graph but in `keeping_graph`."""
+    with torch.set_grad_enabled(is_kept()), cut_at(model, x, layer, grad=False) as caught:
         logits = model(x)
     return caught[0], logits
 

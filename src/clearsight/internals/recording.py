@@ -28,6 +28,7 @@ from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Run, Sized, Unrecordable, mark
 from clearsight.internals.graph_rewrites import prepared
+from clearsight.internals.kept_graph import at_rest, is_kept
 from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
 from clearsight.internals.probe import known_facts, scores_alone
@@ -131,8 +132,15 @@ def with_graph(model: Model, x: Tensor, run: Callable[[Graph, bool], T], layer: 
     is_new: whether run must `hold` the logits that its first pass gives against those of the network, which costs no
     pass of the graph.  Where they are others, the network is recorded again.
 
+    Inside `keeping_graph` it is the graph of the network at rest, by its weights as they are: they have a gradient.
+
     Refused: as of `graph_of`.
     """
+    if is_kept():
+        with at_rest(model):
+            graph = graph_of(model, x[:1], layer)
+        with torch.autocast(x.device.type, enabled=False):
+            return run(graph.of_weights(graph.tensors), False)
     graph = known_graph(model, x, layer) or graph_alike(model, x, layer)
     if graph is None:
         return _with_new_graph(model, x, run, layer)

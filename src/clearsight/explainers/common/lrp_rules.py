@@ -15,6 +15,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from clearsight.internals.kept_graph import over
+
 TINY = 1e-6  # added to every divisor with its sign, as a share of the divisors' size in the same picture
 
 Change = Callable[[Tensor], Tensor]  # weights -> other weights for the same places
@@ -91,7 +93,8 @@ class Rules:
 
 def stable(z: Tensor, share: float = TINY) -> Tensor:
     """z (B, ...), moved away from 0 by a share of its root mean square in each picture."""
-    return torch.copysign(smallest(z, share), z).add_(z)
+    away = torch.copysign(smallest(z, share), z)
+    return torch.add(away, z, out=over(away))
 
 
 def smallest(z: Tensor, share: float = TINY) -> Tensor:
@@ -141,7 +144,8 @@ def positive(op: Linear, r: Tensor) -> Shares:
     bias = op.bias.clamp(min=0)
     z = positive_total(op).add_(bias)
     size = smallest(z)
-    s = torch.div(r, z.add_(size), out=z)  # no z is below 0
+    above = torch.add(z, size, out=over(z))  # no z is below 0
+    s = torch.div(r, above, out=over(above))
     return redistribute(op, signed_parts(op, positive_part, negative_part), s), kept_by(op, s, bias + size)
 
 
@@ -210,7 +214,7 @@ def gamma(size: float) -> Rule:
 
         share = redistribute(op, signed_parts(op, more_up, more_down), torch.where(is_positive, s, 0.0))
         share = share + redistribute(op, signed_parts(op, more_down, more_up), torch.where(is_positive, 0.0, s))
-        return share, op.each(r) - op.each(z.mul_(s))
+        return share, op.each(r) - op.each(torch.mul(z, s, out=over(z)))
 
     return rule
 
@@ -220,7 +224,7 @@ def influence(op: Linear, r: Tensor) -> Shares:
     parts: Parts = [(op.x.abs(), torch.abs)]
     z = total(op, parts)
     s = r / stable(z)
-    return redistribute(op, parts, s), op.each(r) - op.each(z.mul_(s))
+    return redistribute(op, parts, s), op.each(r) - op.each(torch.mul(z, s, out=over(z)))
 
 
 def flat(op: Linear, r: Tensor) -> Shares:
@@ -243,7 +247,7 @@ def box(op: Linear, r: Tensor) -> Shares:
     z = op.z - (ends + op.bias)
     s = r / stable(z)
     parts: Parts = [(op.x - low, positive_part), (op.x - high, negative_part)]
-    return redistribute(op, parts, s), op.each(r) - op.each(z.mul_(s))
+    return redistribute(op, parts, s), op.each(r) - op.each(torch.mul(z, s, out=over(z)))
 
 
 def _of_every_picture(t: Tensor, pictures: int) -> Tensor:

@@ -32,7 +32,8 @@ from clearsight.explainers.common.lrp_rules import (
 )
 from clearsight.explainers.common.one_output import one_output, slope_of_one
 from clearsight.internals.graph import Graph, Values, word
-from clearsight.internals.layers import activations
+from clearsight.internals.kept_graph import is_kept, single
+from clearsight.internals.layers import activations, gradients
 from clearsight.internals.recording import hold, note_first_pass, with_graph
 from clearsight.internals.relu import open_range
 from clearsight.internals.vjp import vjp
@@ -144,8 +145,8 @@ def _in_parts(
     if layer and graph.marked is None:
         raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
     a, wanted = _by_network(model, graph, x, layer)
-    together = 1  # of one picture it need not be measured how many fit
-    if len(x) > 1:
+    together = len(x)  # of one picture it need not be measured how many fit, nor where all of them are kept
+    if len(x) > 1 and not is_kept():
         together = graph.at_once(lambda: model.normalised(x[:1]).to(model.dtype), WORK)
     batches: list[tuple[Tensor, Tensor]] = []
     for rows in torch.split(torch.arange(len(x)), together):
@@ -164,7 +165,7 @@ def _by_network(model: Model, graph: Graph, x: Tensor, layer: str) -> tuple[Tens
 
     The network itself runs the pictures then, and the graph no more than what is behind.
     """
-    if not layer or _found_once(nodes_behind, graph) is None:
+    if not layer or is_kept() or _found_once(nodes_behind, graph) is None:
         return None, None
     a, logits = activations(model, x, layer)
     first_pass.note(model.net, x, logits)
@@ -174,7 +175,7 @@ def _by_network(model: Model, graph: Graph, x: Tensor, layer: str) -> tuple[Tens
 def _values(model: Model, graph: Graph, x: Tensor, a: Tensor | None) -> Values:
     """The values of all nodes; of those behind the marked layer, where it is told what that gives."""
     behind = None if a is None else _found_once(nodes_behind, graph)
-    with torch.no_grad():
+    with torch.set_grad_enabled(is_kept()):
         if a is None or behind is None or graph.marked is None:
             return graph.values(model.normalised(x).to(model.dtype))
         return graph.follow(behind, {graph.marked: a.to(model.dtype)}, len(x))
@@ -210,8 +211,8 @@ def _some(
     layer: str,
     start: Callable[[Target, Tensor], Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():
-        logits = values[graph.end].float()
+    with torch.set_grad_enabled(is_kept()):
+        logits = single(values[graph.end])
         note_first_pass(model, x, logits)
         begin = parts_of(target, logits) if start is None else start(target, logits)
         walk = Walk(graph, values, rules, len(x), (model.preprocess.mean, model.preprocess.std))
@@ -229,7 +230,7 @@ def _some(
     diagnostics.note("conservation residual", residual)
     if start is None:
         diagnostics.note("kept by biases", walk.kept / whole * put_in.sign())
-    return shares, walk.values[walk.stop or graph.start].float()
+    return shares, single(walk.values[walk.stop or graph.start])
 
 
 def parts_of(target: Target, logits: Tensor) -> Tensor:
@@ -253,11 +254,10 @@ def slope(target: Target, logits: Tensor) -> Tensor:
     known = slope_of_one(target, logits)
     if known is not None:
         return known
-    free = logits.detach().clone().requires_grad_()
+    free = logits if is_kept() else logits.detach().clone().requires_grad_()
     with torch.enable_grad():
-        score = target(free).sum()
-    (g,) = torch.autograd.grad(score, free)
-    return g
+        score = target(free)
+    return gradients(score, free, "the scores")[0]
 
 
 def back_to(walk: Walk) -> Tensor:
@@ -278,7 +278,7 @@ def back_to(walk: Walk) -> Tensor:
     goal = stop or graph.start
     if goal not in walk.relevance:
         raise Refused("no relevance reaches " + ("the layer: name another with layer=" if stop else "the pixels"))
-    return walk.relevance[goal].float()
+    return single(walk.relevance[goal])
 
 
 def _step(walk: Walk, node: fx.Node, r: Tensor, is_first: bool) -> None:

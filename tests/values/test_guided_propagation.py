@@ -1,0 +1,104 @@
+"""Maps of rules and of components that a guide trains on: the explainer's own, with the slope of their values."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clearsight.core.catalogue import parse
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
+from clearsight.core.targets import ClassScore
+from clearsight.guides.common.maps import learnable_maps
+from clearsight.testing import training_step
+
+RULES = [
+    "lrp",
+    "lrp(composite=epsilon)",
+    "lrp(composite=epsilon-plus-box)",
+    "lrp(composite=epsilon-alpha-beta-flat)",
+    "lrp(composite=epsilon-gamma-box)",
+    "contrastive-lrp",
+    "contrastive-lrp(kind=clrp2)",
+    "relevance-cam",
+    "relevance-cam(layer=branch)",
+    "rap",
+    "eigen-cam",
+]
+
+
+class Small(nn.Module):
+    """What convolutional networks are made of: BatchNorm, ReLU, pools, a sum, filters of groups, two dense layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(True), nn.MaxPool2d(2))
+        self.branch = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False), nn.BatchNorm2d(6), nn.SiLU())
+        self.last = nn.Sequential(nn.Conv2d(6, 5, 1), nn.ReLU())
+        self.head = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        scores: Tensor = self.head(self.last(x + self.branch(x)).mean((2, 3)))
+        return scores
+
+
+def small(kind: type[nn.Module]) -> Classifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        net = kind().double()
+        for m in net.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                for t, value in ((m.weight, 1.0), (m.bias, 0.2), (m.running_mean, 0.1), (m.running_var, 0.7)):
+                    t.detach().copy_(value + 0.1 * torch.randn(6))
+    return Classifier(net, Preprocess((10, 10), (0.5,) * 3, (0.3,) * 3), ("a", "b", "c"))
+
+
+def pictures() -> tuple[Tensor, Tensor]:
+    x = torch.rand(3, 3, 10, 10, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    return x, torch.eye(3, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("spelling", RULES)
+@pytest.mark.parametrize("trains", [True, False])
+def test_the_map_that_is_guided_is_the_explainers_own(spelling, trains):
+    """Of rules also while BatchNorm trains: they are the network's at rest.  A layer's values are the batch's."""
+    model, (x, y), call = small(Small), pictures(), parse(spelling, "explainers")
+    model.net.eval()
+    wanted = call.method(model, x, ClassScore(y.argmax(1)), **call.options)
+    model.net.train(trains and spelling != "eigen-cam")
+    before = {k: v.clone() for k, v in model.net.state_dict().items()}
+    found = learnable_maps(training_step(model), x.clone().requires_grad_(), y, spelling)
+    assert found.requires_grad
+    assert not wanted.requires_grad
+    torch.testing.assert_close(found.detach().float(), wanted.float(), rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+    assert model.net.training == (trains and spelling != "eigen-cam")
+    assert all(torch.equal(v, before[k]) for k, v in model.net.state_dict().items())
+
+
+@pytest.mark.parametrize("spelling", RULES)
+def test_its_slope_in_every_weight_is_that_of_finite_differences(spelling):
+    """In float64, by steps so short that no ReLU is crossed: along the slope, and along each weight's part of it."""
+    model, (x, y) = small(Small), pictures()
+    model.net.eval()
+    mix = torch.rand(3, 10, 10, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    weights = list(model.net.parameters())
+
+    def value() -> Tensor:
+        maps = learnable_maps(training_step(model), x.clone().requires_grad_(), y, spelling)
+        return (maps * mix).sum()
+
+    slopes = torch.autograd.grad(value(), weights, allow_unused=True)
+    used = [(p, g) for p, g in zip(weights, slopes, strict=True) if g is not None and bool(g.any())]
+    assert len(used) >= 3
+    largest = max(float(g.norm()) for _, g in used)
+    for p, g in used:
+        way, ends = g / g.norm(), []
+        for step in (1e-6, -1e-6):
+            with torch.no_grad():
+                p += step * way
+            ends.append(float(value().detach()))
+            with torch.no_grad():
+                p -= step * way
+        assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(float(g.norm()), rel=1e-5, abs=1e-7 * largest)
