@@ -88,7 +88,8 @@ def _following(gram: Tensor, top: Tensor) -> Tensor:
         )
     turn = (others.mT @ (gram @ top[..., None])) / (largest - values)[..., None]
     step = (others @ turn)[..., 0]
-    return top + (step - step.detach())
+    turned: Tensor = top + (step - step.detach())
+    return turned
 
 
 def top_eigenvector(gram: Tensor) -> Tensor:

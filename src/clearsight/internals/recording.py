@@ -138,9 +138,9 @@ def with_graph(model: Model, x: Tensor, run: Callable[[Graph, bool], T], layer: 
     """
     if is_kept():
         with at_rest(model):
-            graph = graph_of(model, x[:1], layer)
+            at_work = graph_of(model, x[:1], layer)
         with torch.autocast(x.device.type, enabled=False):
-            return run(graph.of_weights(graph.tensors), False)
+            return run(at_work.of_weights(at_work.tensors), False)
     graph = known_graph(model, x, layer) or graph_alike(model, x, layer)
     if graph is None:
         return _with_new_graph(model, x, run, layer)
