@@ -10,7 +10,10 @@ from clearsight.core.catalogue import parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
+from clearsight.errors import Refused
+from clearsight.explainers.eigen_cam import first_component
 from clearsight.guides.common.maps import learnable_maps
+from clearsight.internals.kept_graph import keeping_graph
 from clearsight.testing import training_step
 
 RULES = [
@@ -102,3 +105,10 @@ def test_its_slope_in_every_weight_is_that_of_finite_differences(spelling):
             with torch.no_grad():
                 p -= step * way
         assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(float(g.norm()), rel=1e-5, abs=1e-7 * largest)
+
+
+def test_two_components_of_one_size_are_refused_where_a_slope_is_wanted():
+    a = torch.tensor([[[1.0, -1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0]]], dtype=torch.float64, requires_grad=True)
+    first_component(a)
+    with keeping_graph(), pytest.raises(Refused, match="two largest components of the layer are equal"):
+        first_component(a)
