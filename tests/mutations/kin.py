@@ -80,6 +80,6 @@ CORE = [
     ("core/fingerprint.py", "found if digest_now(net) == digest else None", "found", "test_first_call"),
     ("core/fingerprint.py", "_made_aside(net, digest) or ", "", "test_first_call"),
     ("core/fingerprint.py", "(known is not None and known[0] == digest) or", "", "test_first_call"),
-    ("explainers/common/lrp_walk.py", "    if len(x) > 1:\n", "    if True:\n", "test_first_call"),
+    ("explainers/common/lrp_walk.py", "    if len(x) > 1 and not is_kept():\n", "    if True:\n", "test_first_call"),
     ("explainers/common/rectifiers.py", "graph is None and not is_recorded(model, x)", "()", "test_first_call"),
 ]

@@ -30,7 +30,7 @@ METHODS = {
         ("(a * r.mean(tuple(range(2, r.dim())), keepdim=True))", "(a * r)"),
         ("(a * r.mean(", "(a.relu() * r.mean("),
         ("by_sign=False", "by_sign=True"),
-        ("return enlarge(cam, x.shape[2:])", "return enlarge(cam.relu(), x.shape[2:])"),
+        ("single(enlarge(cam, x.shape[2:]))", "single(enlarge(cam.relu(), x.shape[2:]))"),
     ],
 }
 
@@ -42,7 +42,7 @@ CORE = (
     [
         ("explainers/common/lrp_rules.py", old, new, _RULES)
         for old, new in (
-            ("torch.copysign(smallest(z, share), z).add_(z)", "z + smallest(z, share)"),
+            ("torch.add(away, z, out=over(away))", "z + smallest(z, share)"),
             ("max(1e-20, torch.finfo(z.dtype).tiny)", "torch.finfo(z.dtype).tiny"),
             ("norm * (share / math.sqrt(max(z[0].numel(), 1)))", "share"),
             ("(op.z - op.bias).mul_(s)", "op.z * s"),

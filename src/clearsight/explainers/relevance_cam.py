@@ -34,6 +34,7 @@ def relevance_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = 
 
     The relevance 1 of class 0 is all the first channel's, 1 / 2 a place; -1 / 2 of class 1 is the second's:
 
+    >>> import torch
     >>> from clearsight.testing import pooled
     >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[0.0, 1.0]], [[1.0, 0.5]]]])
