@@ -10,6 +10,7 @@ from clearsight.core.catalogue import parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
+from clearsight.core.way_back import operations_behind
 from clearsight.errors import Refused
 from clearsight.explainers.eigen_cam import first_component
 from clearsight.guides.common.maps import learnable_maps
@@ -80,10 +81,27 @@ def test_the_map_that_is_guided_is_the_explainers_own(spelling, trains):
     assert all(torch.equal(v, before[k]) for k, v in model.net.state_dict().items())
 
 
-@pytest.mark.parametrize("spelling", RULES)
-def test_its_slope_in_every_weight_is_that_of_finite_differences(spelling):
+class Transposed(nn.Module):
+    """A transposed convolution that sees the pixels, and one of groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.ConvTranspose2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU())
+        self.last = nn.Sequential(nn.ConvTranspose2d(6, 4, 2, groups=2), nn.ReLU())
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.last(self.first(x)).mean((2, 3)))
+        return scores
+
+
+OF_KINDS = [*((Small, spelling) for spelling in RULES), (Transposed, "lrp"), (Transposed, "contrastive-lrp")]
+
+
+@pytest.mark.parametrize(("kind", "spelling"), OF_KINDS)
+def test_its_slope_in_every_weight_is_that_of_finite_differences(kind, spelling):
     """In float64, by steps so short that no ReLU is crossed: along the slope, and along each weight's part of it."""
-    model, (x, y) = small(Small), pictures()
+    model, (x, y) = small(kind), pictures()
     model.net.eval()
     mix = torch.rand(3, 10, 10, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     weights = list(model.net.parameters())
@@ -105,6 +123,16 @@ def test_its_slope_in_every_weight_is_that_of_finite_differences(spelling):
             with torch.no_grad():
                 p -= step * way
         assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(float(g.norm()), rel=1e-5, abs=1e-7 * largest)
+
+
+@pytest.mark.parametrize(("kind", "cheap"), [(Small, True), (Transposed, False)])
+def test_its_way_back_through_convolutions_is_the_cheap_one(kind, cheap):
+    """But for transposed ones, which have none."""
+    model, (x, y) = small(kind), pictures()
+    maps = learnable_maps(training_step(model), x.requires_grad_(), y, "lrp")
+    names = {str(node.name()) for node in operations_behind(maps)}
+    assert ("_AtInputBackward" in names) == cheap
+    assert ("ConvolutionBackwardBackward0" in names) != cheap
 
 
 def test_two_components_of_one_size_are_refused_where_a_slope_is_wanted():

@@ -60,10 +60,10 @@ def must_learn(call: Call) -> None:
     )
 
 
-_NO_GRAPH = "Clearsight works out its rules without a graph, which saves memory: a limit of the code, not of the method"
 _WHY_NOT = {
-    **dict.fromkeys(("deep-lift",), _NO_GRAPH),
     "ablation-cam": "it weights channels by scores of a pass for each, of which no graph is kept",
+    "deep-lift": "its slopes between two pictures are worked out of values that are cut from the weights, which is a "
+    "limit of Clearsight's code, not of the method",
     "extremal-perturbation": "it is the end of many steps of a search",
     "guided-integrated-gradients": "its path is a choice of pixels by the order of their gradients, which jumps",
     "libra-cam": "it weights channels by scores of changed pictures, of which no graph is kept",

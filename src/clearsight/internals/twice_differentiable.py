@@ -123,6 +123,15 @@ class _Convolution(torch.autograd.Function):
         return *_convolved_back(g, x, weight, ctx.bias, ctx.geometry, wanted), None, None
 
 
+def back_through_convolution(g: Tensor, x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
+    """What comes back to the input x (B, C, *s) of a convolution; at little cost differentiable in g and the weights.
+
+    geometry: aten's arguments behind the bias; not of a transposed one.
+    """
+    found: Tensor = _AtInput.apply(g, x.detach(), weight, geometry)
+    return found
+
+
 class _AtInput(torch.autograd.Function):
     """The gradient at the input of a convolution, differentiable in the gradient at its output and in the weights."""
 

@@ -36,6 +36,7 @@ from clearsight.internals.kept_graph import is_kept, single
 from clearsight.internals.layers import activations, gradients
 from clearsight.internals.recording import hold, note_first_pass, with_graph
 from clearsight.internals.relu import open_range
+from clearsight.internals.twice_differentiable import back_through_convolution
 from clearsight.internals.vjp import vjp
 
 T = TypeVar("T")
@@ -407,6 +408,8 @@ def _convolving(x: Tensor, weight: Tensor, rest: list[Any], changing: Changing) 
         return out
 
     def back(s: Tensor, change: Change) -> Tensor:
+        if is_kept() and not rest[3]:  # it is no transposed one
+            return back_through_convolution(s, x, changing(weight, change), tuple(rest))
         args = with_gap((x, changing(weight, change), None, *rest))
         out: Tensor = aten.convolution_backward.default(s, *args, [True, False, False])[0]
         return out
