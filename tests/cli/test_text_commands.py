@@ -43,9 +43,9 @@ def test_explain_prints_the_text_and_writes_a_page(run: Callable[..., object], s
     ("words", "message"),
     [
         (("explain", "m", " "), "an empty text is given"),
-        (("explain", "m", "nowhere.csv"), "nowhere.csv: there is no such file"),
-        (("explain", "m", "nowhere.jsonl:3"), "nowhere.jsonl:3: there is no such file"),
-        (("explain", "m", "demo:coffee"), "demo:coffee: there is no such file"),
+        (("explain", "m", "nowhere.csv"), "nowhere.csv: there is no such table"),
+        (("explain", "m", "nowhere.jsonl:3"), "nowhere.jsonl:3: there is no such table"),
+        (("explain", "m", "demo:coffee"), "demo:coffee holds pictures, and the model takes texts"),
         (("explain", "m", "x" * 60), "60 characters, and the model reads 48"),
         (("explain", "m", "x", "-m", "none"), "no method 'none'"),
         (("explain", "m", "x", "--boxes", "b.json", "--voc-base", "1"), "--boxes, --voc-base: the model takes texts"),

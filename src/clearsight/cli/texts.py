@@ -106,7 +106,7 @@ def attack_texts_of(
 def given_texts(places: Sequence[str], about: DataOptions) -> Pictures:
     """Texts that were typed, and those of files, tables and folders that exist.
 
-    Refused: options of pictures, and one word that only names a table or a demo.
+    Refused: options of pictures, pictures of the demos, and tables that do not exist.
     """
     from clearsight.data.datasets import joined
     from clearsight.data.text_inputs import as_inputs
@@ -125,8 +125,10 @@ def given_texts(places: Sequence[str], about: DataOptions) -> Pictures:
         if _exists(place):
             columns = {n: getattr(about, n) for n in ("text_column", "label_column", "marks_column")}
             sources.append(as_inputs(texts(place, split=about.split, classes=about.classes, **columns)))
-        elif names_table(place) or place.startswith("demo:"):
-            raise Refused(f"{place}: there is no such file", "words that are a text go into a .txt file")
+        elif place.startswith("demo:"):
+            raise Refused(f"{place} holds pictures, and the model takes texts")
+        elif names_table(place):
+            raise Refused(f"{place}: there is no such table", "words that are a text themselves go into a .txt file")
         elif place.strip():
             sources.append(as_inputs(Texts("", (Text(f"text {number}", place),))))
         else:

@@ -49,8 +49,8 @@ def one_row(words: str | Path) -> tuple[Path, int] | None:
     >>> one_row("requests.csv:12") is None  # there is no such table
     True
     """
-    table, _, number = str(words).rpartition(":")
-    is_row = table.lower().endswith(TEXT_TABLES) and number.isascii() and number.isdigit()
+    table, number = _table_and_row(str(words))
+    is_row = number != "" and table.lower().endswith(TEXT_TABLES)
     try:
         return (Path(table), int(number)) if is_row and not Path(words).exists() and Path(table).is_file() else None
     except (OSError, ValueError):  # a text that only looks like one, too long for a name
@@ -63,6 +63,11 @@ def names_table(words: str) -> bool:
     >>> names_table("requests.csv"), names_table("requests.csv:12"), names_table("GET /requests.csv")
     (True, True, False)
     """
-    table, _, row = words.rpartition(":")
-    name = table if row.isascii() and row.isdigit() else words
-    return name.lower().endswith(TEXT_TABLES) and not any(letter.isspace() for letter in name)
+    table, _ = _table_and_row(words)
+    return table.lower().endswith(TEXT_TABLES) and not any(letter.isspace() for letter in table)
+
+
+def _table_and_row(words: str) -> tuple[str, str]:
+    """requests.csv:12 as requests.csv and 12; all other words as they are, and ""."""
+    table, _, number = words.rpartition(":")
+    return (table, number) if number.isascii() and number.isdigit() else (words, "")

@@ -13,7 +13,7 @@ from clearsight.internals.layers import activations, enlarge, find_layer
 
 FLAT = 1e-3  # of what the channels would add up to without their signs: a sum that bfloat16's rounding may turn over
 
-SMALL = 128  # rows of a matrix, up to which a squaring takes less time than to look what it leaves
+SMALL = 128  # rows of a matrix, up to which a squaring takes less time than a look at what it leaves
 SQUARINGS = 14  # the second eigenvalue is then gone unless it is within 0.2 % of the largest
 TIE = 1e-9  # of the largest eigenvalue: a second one no farther from it is as large
 REST = 1e-6  # what the others may still have before the last squaring, which leaves them its square

@@ -69,8 +69,8 @@ def parts_of_outputs(rest: ForwardFrom, a: Tensor, index: Tensor) -> Tensor | No
 
 def _with_and_without(rest: Recorded, chain: list[fx.Node], a: Tensor) -> tuple[Tensor, Tensor]:
     """What a chain of nodes behind the layer makes of its output a (B, K, *s), and of an empty one (1, K, *s)."""
-    both = (rest.graph.follow(chain[1:], {rest.marked: t}, len(t))[chain[-1]] for t in (a, torch.zeros_like(a[:1])))
-    now, empty = both
+    nothing = torch.zeros_like(a[:1])
+    now, empty = (rest.graph.follow(chain[1:], {rest.marked: t}, len(t))[chain[-1]] for t in (a, nothing))
     return now, empty
 
 

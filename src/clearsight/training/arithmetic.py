@@ -34,9 +34,10 @@ def current_arithmetic(device: torch.device, epoch: int = 0, step: int = 0) -> d
     }
 
 
-def emulated(precision: str, device: torch.device) -> list[str]:
-    """A sentence where the device computes in a precision that its processor does not have."""
-    if precision != "bf16" or device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+def slow_precision(precision: str, device: torch.device) -> list[str]:
+    """A sentence where training would be slow, because the processor does not compute in the precision."""
+    known = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if precision != "bf16" or device.type != "cpu" or not known or torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return []
     return [
         "precision bf16: this processor does not compute in bfloat16, so a step takes many times as long as in fp32, "

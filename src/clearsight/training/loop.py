@@ -22,7 +22,7 @@ from clearsight.errors import NotFinite, Refused
 from clearsight.internals.scores import scores
 from clearsight.models.loading import device_of
 from clearsight.runner.augment import read, resizes
-from clearsight.training.arithmetic import current_arithmetic, emulated, record_resume
+from clearsight.training.arithmetic import current_arithmetic, record_resume, slow_precision
 from clearsight.training.batches import Batches, Guidance, Store, order, step_seed
 from clearsight.training.checkpoints import delete_state, has_state, load_state
 from clearsight.training.fine_tuning import (
@@ -107,7 +107,7 @@ def train(
         training_data, recipe, why = prepare_data(
             folder, pictures, requested, alike or likenesses(pictures.pictures, progress=tell), resume
         )
-        for line in (*training_data.notes, *why, *emulated(recipe.precision, device_of(device))):
+        for line in (*training_data.notes, *why, *slow_precision(recipe.precision, device_of(device))):
             say(line)
         start = build_start(training_data, recipe, say)
         training_data = rebalanced(training_data, recipe, start, device, tell)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from torch import Tensor
 
 from clearsight.core.targets import ClassScore, Target
@@ -9,7 +11,7 @@ from clearsight.core.targets import ClassScore, Target
 _AS_THEY_ARE = ("logit", "value")  # scores whose slope is 1 at their class, and 0 at all others
 
 
-def is_one_output(target: Target) -> bool:
+def is_one_output(target: Target) -> TypeGuard[ClassScore]:
     """Whether a target is one of the outputs."""
     if not isinstance(target, ClassScore) or type(target).__call__ is not ClassScore.__call__:
         return False
@@ -21,7 +23,7 @@ def one_output(target: Target, outputs: Tensor) -> Tensor | None:
 
     Refused: classes that the outputs do not have.
     """
-    if not isinstance(target, ClassScore) or not is_one_output(target):
+    if not is_one_output(target):
         return None
     target(outputs)  # which refuses classes that there are not
     return target.index.to(outputs.device).expand(len(outputs))
