@@ -5,6 +5,8 @@ The tests: tests/values/test_onnx_pixels.py, tests/parts/test_export*.py, test_p
 
 # (file below src/clearsight, old text, new text, pytest's -k)
 CORE = [
+    ("exporting/int8.py", "    _unshare(quantised)\n", "", "has_its_own"),
+    ("exporting/int8.py", "if name in read & weights.keys():", "if name in weights:", "has_its_own"),
     ("core/calibration_error.py", "confidence - right, bins)).sum()", "confidence, bins)).sum()", "calibration"),
     (
         "core/calibration_error.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 import clearsight as cs
 import poolednet
 from clearsight.core.classifier import Classifier
-from clearsight.errors import Refused
+from clearsight.errors import Notice, Refused
 from clearsight.exporting import to_onnx
 from clearsight.exporting.built import build
 from clearsight.exporting.int8 import quantise, weighted_nodes
@@ -23,6 +24,7 @@ from clearsight.exporting.int8_search import int8_graph, sensitivities
 from clearsight.exporting.layers_apart import layer_gaps
 from clearsight.exporting.onnx_file import network_graph
 from clearsight.exporting.parity import same_answers
+from clearsight.exporting.whole_file import onnx_session
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -180,6 +182,41 @@ def test_a_layer_in_float_stays_in_float(built) -> None:
             node.input[0] = before.input[0]
     quantised.graph.node.remove(before)
     assert kept.get("fp32", 0) > onnx_precision(quantised).get("fp32", 0)
+
+
+def test_each_reader_of_8_bit_weights_has_its_own(built) -> None:
+    """The map reads those of the last layer too: what it is told must be the same numbers."""
+    _, graph, _, x = built
+    quantised = quantise(graph, x)
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in quantised.graph.initializer}
+    turned = {n.output[0]: n.input[0] for n in quantised.graph.node if n.input and n.op_type == "DequantizeLinear"}
+    of_weights = {name: given for name, given in turned.items() if given in constants}
+    read = [name for n in quantised.graph.node for name in n.input if name in of_weights]
+    assert len(read) == len(set(read)) == len(of_weights)
+    of_head = [constants[of_weights[name]] for name in read if "head.weight" in name]
+    assert len(of_head) == 2
+    assert np.array_equal(*of_head)
+
+
+def test_a_file_whose_layers_share_8_bit_weights_is_opened(built) -> None:
+    """By sums that saturate where ONNX Runtime can open it in no other way, which a Notice says."""
+    _, graph, _, x = built
+    quantised = quantise(graph, x)
+    wanted = onnx_session(quantised).run(["logits"], {"pixels": x.numpy()})[0]
+    own = [n for n in quantised.graph.node if n.op_type == "DequantizeLinear" and ".of." in n.output[0]]
+    for node in own:  # as ONNX Runtime's own quantiser leaves it
+        for reader in quantised.graph.node:
+            reader.input[:] = [n.partition(".of.")[0] if n == node.output[0] else n for n in reader.input]
+        quantised.graph.node.remove(node)
+    assert own
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", Notice)
+        session = onnx_session(quantised)
+    found = session.run(["logits"], {"pixels": x.numpy()})[0]
+    assert found.shape == wanted.shape
+    assert np.isfinite(found).all()
+    if not np.array_equal(found, wanted):
+        assert ["no VNNI" in str(w.message) for w in said if w.category is Notice] == [True]
 
 
 def test_what_follows_a_layer_in_float_is_in_float_too() -> None:

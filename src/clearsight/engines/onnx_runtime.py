@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from clearsight.engines.facts import EngineFacts
 from clearsight.engines.no_gradient import blind
 from clearsight.engines.normalisation import Normalisation, in_portions
 from clearsight.engines.onnx_file import OnnxFile, picture_input, ports, read_onnx
-from clearsight.errors import Refused
+from clearsight.errors import Notice, Refused
 
 Spin = Literal["never", "briefly", "always"]
 
@@ -106,22 +107,37 @@ def cpu_session(model: Any, threads: int, *, spin: Spin = "never", optimised: Pa
     twice the processor time.  "briefly": 50 microseconds, and only while a pass runs.  "never": they are woken, which
     takes so long that two threads are no sooner than one through a small network.
 
-    Sums of products of 8 bits are exact on every processor: by itself ONNX Runtime lets them saturate where x86 has no
-    VNNI.
+    Products of 8 bits are added exactly.  By itself ONNX Runtime lets such sums saturate on x86 processors without
+    VNNI.  A file that it cannot open otherwise is run like that, and a Notice says so.
     """
+    content = model.SerializeToString()
+    try:
+        return _session(content, threads, spin, optimised, exact=True)
+    except Exception:
+        session = _session(content, threads, spin, optimised, exact=False)
+    warnings.warn(
+        "ONNX Runtime cannot add this file's products of 8 bits exactly on this processor, which has no VNNI: answers "
+        "may differ from those of one that has it",
+        Notice,
+        stacklevel=2,
+    )
+    return session
+
+
+def _session(content: bytes, threads: int, spin: Spin, optimised: Path | None, *, exact: bool) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4  # what is wrong is raised
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.add_session_config_entry("session.x64quantprecision", str(int(exact)))
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin != "never")))
     if spin == "briefly":
         options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
         options.add_session_config_entry("session.force_spinning_stop", "1")
     if optimised is not None:
         options.optimized_model_filepath = str(optimised)
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def name() -> str:

@@ -81,6 +81,7 @@ def quantise(
     _put_weights(graph, quantised, rounded)
     _keep_scores(quantised)
     _keep_in_float(quantised, in_float)
+    _unshare(quantised)
     return quantised
 
 
@@ -118,9 +119,7 @@ def _keep_scores(quantised: onnx.ModelProto) -> None:
             continue
         there = made[back.input[0]]
         made[there.input[0]].output[0] = name
-        kept = [type(n).FromString(n.SerializeToString()) for n in nodes if n.name not in (back.name, there.name)]
-        del quantised.graph.node[:]
-        quantised.graph.node.extend(kept)
+        _replace_nodes(quantised, [n for n in nodes if n.name not in (back.name, there.name)])
 
 
 def _keep_in_float(quantised: onnx.ModelProto, in_float: Sequence[str]) -> None:
@@ -141,9 +140,47 @@ def _keep_in_float(quantised: onnx.ModelProto, in_float: Sequence[str]) -> None:
             )
             node.input[0] = f"{node.name}.input"
         nodes.append(node)
-    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
-    del quantised.graph.node[:]
-    quantised.graph.node.extend(copies)
+    _replace_nodes(quantised, nodes)
+
+
+def _unshare(quantised: onnx.ModelProto) -> None:
+    """Give each reader of 8-bit weights, such as the map beside the last layer, whole numbers of its own.
+
+    Without VNNI, ONNX Runtime 1.32 opens no file with shared ones where it is to add exactly (`cpu_session`).
+    """
+    constants = {t.name for t in quantised.graph.initializer}
+    made = {node.output[0]: node for node in quantised.graph.node if node.input and node.input[0] in constants}
+    weights = {name: node for name, node in made.items() if node.op_type == "DequantizeLinear"}
+    nodes, read = [], set[str]()
+    for node in quantised.graph.node:
+        for i, name in enumerate(node.input):
+            if name in read & weights.keys():
+                nodes.append(_twin(quantised, weights[name], f"{name}.of.{node.output[0]}"))
+                node.input[i] = nodes[-1].output[0]
+            read.add(name)
+        nodes.append(node)
+    _replace_nodes(quantised, nodes)
+
+
+def _replace_nodes(graph: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]  # those of the graph end with it
+    del graph.graph.node[:]
+    graph.graph.node.extend(copies)
+
+
+def _twin(quantised: onnx.ModelProto, node: onnx.NodeProto, name: str) -> onnx.NodeProto:
+    """A node like this one, with constants of its own, that gives name."""
+    from onnx import numpy_helper
+
+    constants = {t.name: t for t in quantised.graph.initializer}
+    twin: onnx.NodeProto = type(node).FromString(node.SerializeToString())
+    twin.name = twin.output[0] = name
+    for i, given in enumerate(node.input):
+        twin.input[i] = f"{name}.{i}"
+        quantised.graph.initializer.append(
+            numpy_helper.from_array(numpy_helper.to_array(constants[given]), twin.input[i])
+        )
+    return twin
 
 
 def _with_what_follows(graph: onnx.ModelProto, in_float: Sequence[str]) -> list[str]:
