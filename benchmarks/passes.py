@@ -49,8 +49,8 @@ SPELLED = {  # hundreds of passes at their defaults
 }  # fmt: skip
 WHY = {  # known reasons; what has none here was not looked into
     "relevance-cam": "a call's own cost",
-    "deep-lift": "a pass of the first picture checks the recording, and change over change takes more steps than a "
-    "ReLU's slope; of small pictures a call's own cost",
+    "deep-lift": "the network's operations are compared with the recording's, and change over change takes more steps "
+    "than a ReLU's slope; of small pictures a call's own cost",
     "ablation-cam": "a call's own cost beside one pass",
     "guided-integrated-gradients": "each step ranks all values of the picture by their gradient",
     "eigen-cam": "a call's own cost beside one pass, and of small pictures the eigenvectors",

@@ -1,6 +1,7 @@
 """How what is taken over of a like network is broken on purpose."""
 
-_WITNESS = "another_run_is_seen"
+_WITNESS, _AGAIN = "another_run_is_seen", "test_seen_again"
+_AGAIN_OR_RELEVANCE = "test_seen_again or in_another_way_by_now"
 _SHOWS, _PAYS = "what_another_network_found", "a_second_network_runs_no_more or known_again"
 
 # what the methods stand on: (file, old text, new text, pytest's -k)
@@ -33,6 +34,23 @@ CORE = [
     ("internals/expected_run.py", "        if not moving.isdisjoint(step.reads):", "        if step:", "kept_tables"),
     ("internals/expected_run.py", "planned.step.operation is not func", "()", _WITNESS),
     ("internals/expected_run.py", "or self._number(a) != w.number", "", _WITNESS),
+    ("internals/expected_run.py", "or self._number(a) != number:", "or ():", _WITNESS),
+    ("internals/expected_run.py", "if a is not w and a != w:", "if ():", _AGAIN),
+    ("internals/expected_run.py", " or len(step.kinds) != len(returns)", "", "known_again"),
+    ("internals/recording.py", "(is_seen_now(model, x) or runs_as_before(model, x, way))", "True", _AGAIN_OR_RELEVANCE),
+    ("internals/recording.py", "is_seen_now(model, x) or ", "", _PAYS),
+    ("internals/recording.py", "if not _is_seen_plain(model, x) or _WAY", "if _WAY", _AGAIN),
+    (
+        "internals/recording.py",
+        "    if not passes.is_hooked(settled_contents(model.net).modules):",
+        "    if True:",
+        _AGAIN,
+    ),
+    ("internals/probe.py", "        computed |= passes.is_hooked(", "        len(", _AGAIN),
+    ("internals/seen_again.py", "        if passes.is_hooked", "        if () and passes.is_hooked", _AGAIN),
+    ("internals/seen_again.py", "or passes.is_hooked(settled_contents(model.net).modules)", "", _AGAIN),
+    ("internals/seen_again.py", "z.stride() != before.run.strides[0] or ", "", _AGAIN),
+    ("internals/seen_again.py", "steps.seen(scores, asked=False) == before.run", "True", _AGAIN),
     ("internals/expected_run.py", "(isinstance(a, Tensor) or a != w)", "isinstance(a, Tensor)", _WITNESS),
     ("internals/expected_run.py", "told_tensor(tensor) if at is None else at", "at", _WITNESS),
     ("internals/expected_run.py", "run.steps[: self.at]", "run.steps", _WITNESS),

@@ -329,7 +329,7 @@ OTHER_TABLE = torch.tensor([[1.0, 3.0]])
 
 def written_to(z: Tensor) -> Tensor:
     h = z * 2.0
-    k = (h + z).relu_()
+    k = torch.add(h, z, alpha=2).relu_()
     out = torch.cat([k * TABLE, h])
     out[:1].add_(1)
     k + 1  # which nothing comes of
@@ -339,8 +339,10 @@ def written_to(z: Tensor) -> Tensor:
 def another(what: str) -> Callable[[Tensor], Tensor]:
     def run(z: Tensor) -> Tensor:
         h = z * (3.0 if what == "number" else 2.0)
-        k = (h - z if what == "operation" else h + h if what == "tensor" else h + z).relu_()
-        out = torch.cat([k * (OTHER_TABLE if what == "constant" else TABLE), h])
+        add = torch.sub if what == "operation" else torch.add
+        k = add(h, h if what == "tensor" else z, alpha=3 if what == "keyword" else 2).relu_()
+        parts = [k * (OTHER_TABLE if what == "constant" else TABLE), h]
+        out = torch.cat(parts[::-1] if what == "order" else parts)
         out[:1].add_(1)
         if what != "shorter":
             k + 1
@@ -365,7 +367,7 @@ def test_another_run_is_seen() -> None:
         found, run = known.seen_in(net, z, lambda z=z: written_to(z), computed=computed)  # type: ignore[misc]
         assert run == known.run
         assert not computed or torch.equal(found, out)
-        for what in ("operation", "number", "tensor", "constant", "shorter", "end"):
+        for what in ("operation", "number", "tensor", "keyword", "constant", "order", "shorter", "end"):
             z = begun()
             try:
                 _, run = known.seen_in(net, z, lambda z=z, what=what: another(what)(z), computed=computed)  # type: ignore[misc]

@@ -32,6 +32,7 @@ from clearsight.internals.tape import Kind
 from clearsight.internals.watch import Watch
 
 _DETACH = torch.ops.aten.detach.default
+_PLAIN, _NESTED = -1, -2  # arguments without tensors, and those that hold some
 
 
 class OtherStepError(Exception):
@@ -41,12 +42,14 @@ class OtherStepError(Exception):
 class _Planned(NamedTuple):
     """A step, and how what it gives is had where it is not computed.
 
-    empty: the new tensors that it gives, without values: sizes, strides, type and device; None: see is_over.  is_over:
-    it gives what it wrote over, which is not written.  Else it is run: views, which cost nothing, and what does not
-    depend on the start, which may be kept for ever.  is_one: it gives a tensor, not several.
+    args: its arguments, each with the number of the tensor that it is, or _PLAIN, or _NESTED.  empty: the new tensors
+    that it gives, without values: sizes, strides, type and device; None: see is_over.  is_over: it gives what it wrote
+    over, which is not written.  Else it is run: views, which cost nothing, and what does not depend on the start, which
+    may be kept for ever.  is_one: it gives a tensor, not several.
     """
 
     step: Step
+    args: tuple[tuple[int, Any], ...]
     empty: tuple[tuple[Any, ...], ...] | None
     is_over: bool
     is_one: bool
@@ -59,20 +62,33 @@ def plan_of(run: SeenRun) -> list[_Planned]:
         way = "run"
         if not moving.isdisjoint(step.reads):
             moving.update(step.gives)
-            way = _without_values(step.operation)
+            way = _without_values(step)
         kinds = zip(step.kinds, strides, strict=True)
         empty = tuple((k.shape, lies, k.dtype, k.device) for k, lies in kinds) if way in ("one", "several") else None
-        found.append(_Planned(step, empty, way == "over", way == "one"))
+        found.append(_Planned(step, tuple(map(_wanted, step.args)), empty, way == "over", way == "one"))
     return found
 
 
-def _without_values(operation: Any) -> str:
+def _wanted(told: Any) -> tuple[int, Any]:
+    if type(told) is Value:
+        return told.number, None
+    return (_PLAIN if next(values_in(told), None) is None else _NESTED), told
+
+
+def _listed(out: Any) -> Sequence[Any]:
+    return out if isinstance(out, list | tuple) else [out]
+
+
+def _without_values(step: Step) -> str:
     """How what an operation gives is had without computing it: "one" or "several" new tensors, or what it wrote "over".
 
-    "run": it is run all the same.
+    "run": it is run all the same, as where it leaves one of its tensors out.
     """
+    operation = step.operation
     returns, writes = operation._schema.returns, written(operation)
-    if any(str(r.type) != "Tensor" for r in returns) or torch.Tag.inplace_view in operation.tags:
+    if any(str(r.type) != "Tensor" for r in returns) or len(step.kinds) != len(returns):
+        return "run"
+    if torch.Tag.inplace_view in operation.tags:
         return "run"
     if operation._schema.is_mutable:
         return "over" if writes == (0,) and len(returns) == 1 else "run"
@@ -155,10 +171,12 @@ class Comparing(Watch):
         if planned is None or planned.step.operation is not func:
             raise OtherStepError
         step = planned.step
-        if not self._alike(args, step.args) or not self._alike(tuple(kwargs.items()), step.kwargs):
+        if not self._takes(args, planned.args) or (
+            (kwargs or step.kwargs) and not self._alike(tuple(kwargs.items()), step.kwargs)
+        ):
             raise OtherStepError
         out = self._outcome(planned, args, kwargs)
-        parts = [p for p in (out if isinstance(out, list | tuple) else [out]) if isinstance(p, Tensor)]
+        parts = [out] if type(out) is Tensor else [p for p in _listed(out) if isinstance(p, Tensor)]
         if (self.computed or not planned.empty) and tuple(map(kind, parts)) != step.kinds:
             raise OtherStepError
         for number, part in zip(step.gives, parts, strict=True):
@@ -166,6 +184,21 @@ class Comparing(Watch):
         self.numbered += len(parts) or len(step.over)
         self.at += 1
         return out
+
+    def _takes(self, given: Sequence[Any], wanted: Sequence[tuple[int, Any]]) -> bool:
+        """Whether the arguments of an operation are those that are expected, which most are: it is asked often."""
+        if len(given) != len(wanted):
+            return False
+        for a, (number, w) in zip(given, wanted, strict=True):
+            if number >= 0:
+                if not isinstance(a, Tensor) or self._number(a) != number:
+                    return False
+            elif number == _PLAIN and type(a) is type(w):
+                if a is not w and a != w:
+                    return False
+            elif not self._alike((a,), (w,)):
+                return False
+        return True
 
     def _outcome(self, planned: _Planned, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if planned.is_over and not self.computed:

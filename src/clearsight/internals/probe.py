@@ -166,7 +166,7 @@ class Unprobed(Refused):
     """The network fails on noise, so that it cannot be probed; it may still run on pictures."""
 
 
-_ALONE, _CALLER = "scores of one picture", "caller"
+_ALONE, _CALLER, _SEEN = "scores of one picture", "caller", "seen"
 _ask_alone: set[str] = set()  # methods that asked for the scores of one picture by itself, and will again
 _facts: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], NetworkFacts]] = weakref.WeakKeyDictionary()
 
@@ -184,6 +184,7 @@ def network_facts(model: Model, x: Tensor) -> NetworkFacts:
         with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]), uncollected():
             settings_before = _settings(model.net)
             kin = kin_of(model.net, key_of(model, x), lambda known: _run_of_one(model, x[:1], known))
+            tell(model.net, (_SEEN, key_of(model, x)), kin is not None)
             probe, kin = (kin.probe, kin) if kin is not None else _measured_and_shared(model, x)
             settings_after = _settings(model.net)
         state = State(weights, {k: v for k, v in settings_after.items() if settings_before.get(k, v) == v})
@@ -208,17 +209,24 @@ def _measured_and_shared(model: Model, x: Tensor) -> tuple[Probe, Kin | None]:
 def _run_of_one(model: Model, x: Tensor, known: Expected) -> SeenRun | None:
     """The run of one picture x (1, C, *S), seen as when a network is probed; None where it is not the known one.
 
-    It is not computed, unless its scores are likely to be asked for: `scores_alone` keeps them.
+    It is not computed, unless its scores are likely to be asked for: `scores_alone` keeps them; or hooks of others are
+    given what there is.
     """
     with torch.enable_grad(), suppress(Exception):  # it runs in another way, or cannot be seen
         z = model.normalised(x.detach().requires_grad_())
         computed = _caller(model.net) in _ask_alone or z.stride() != known.run.strides[0]
+        computed |= passes.is_hooked(settled_contents(model.net).modules)
         _ask_alone.discard(_caller(model.net))  # until it does so again
         scores, run = known.seen_in(model.net, z, lambda: model.from_normalised(z), computed=computed)
         if computed:
             while_settled(model.net, _ALONE, lambda: (x, scores.detach()))
         return run
     return None
+
+
+def is_seen_now(model: Model, x: Tensor) -> bool:
+    """Whether the network was seen, since it is settled, to run pictures like x (B, C, *S) as a known one does."""
+    return while_settled(model.net, (_SEEN, key_of(model, x)), bool)
 
 
 def called_by(net: nn.Module, name: str) -> None:

@@ -20,24 +20,28 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clearsight.core import first_pass, passes
 from clearsight.core.classifier import Classifier
+from clearsight.core.contents import settled_contents
 from clearsight.core.forwards import coarse_type, in_script, too_coarse
 from clearsight.core.likeness import Likeness, likeness
 from clearsight.core.model import Model
 from clearsight.core.uncollected import uncollected
 from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Refused
+from clearsight.internals.expected_run import Expected
 from clearsight.internals.graph import Graph, Run, Sized, Unrecordable, mark
 from clearsight.internals.graph_rewrites import prepared
 from clearsight.internals.kept_graph import at_rest, is_kept
 from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
-from clearsight.internals.probe import known_facts, scores_alone
+from clearsight.internals.probe import is_seen_now, known_facts, scores_alone
+from clearsight.internals.seen_again import runs_as_before, scores_seen
 from clearsight.internals.tape import Taped, ValueNeededError, tape_of
 from clearsight.internals.taped_again import taped_again
 
 T = TypeVar("T")
 
 _KEPT = 8  # recordings, each some hundreds of nodes without weights
+_WAY = "way"  # how the network ran with whose logits a graph was held, among what is found of its run
 _SAME = 1e-3  # of the largest logit: how far those of a new recording may be from the network's
 _SAME_AGAIN = 1e-4  # the same of a recording that is used with other weights
 
@@ -180,19 +184,43 @@ def hold(model: Model, x: Tensor, logits: Tensor, layer: str = "", wanted: Tenso
     """Look whether the logits (B, ...) that the last graph gave for pixels x (B, C, *S) are those of the network.
 
     wanted: what the network gives for the first of the pictures, where that is known.  Else it runs one of them alone,
-    since its logits may depend neither on the pictures beside it nor on chance.
+    since its logits may depend neither on the pictures beside it nor on chance.  Where it did so before, with a graph
+    of the same recording, it is enough to see that it runs in the same way.
 
     OtherRunError: they are not, and the graph is forgotten.
     """
     at = (*_run_of(model, x, layer), True)
     bound = _graphs[model.net][at]
     if wanted is None:
-        wanted = scores_alone(model, x[:1])
+        if runs_as_held(model, x[:1], bound.graph):
+            return
+        wanted = _scores_held(model, x[:1], bound.graph)
         first_pass.note(model.net, x[:1], wanted)
     if not _same_logits(logits[: len(wanted)].detach(), wanted[: len(x)], bound.close):
         del _graphs[model.net][at]
         raise OtherRunError
     _graphs[model.net][at] = _Bound(bound.graph, bound.weights, _SAME)
+
+
+def runs_as_held(model: Model, x: Tensor, graph: Graph) -> bool:
+    """Whether the network runs one picture x (1, C, *S) as one did with whose logits such a graph was held.
+
+    Then its logits are the graph's, if nothing but the weights decides what comes of that run.
+    """
+    way: Expected | None = graph.run_of.found.get(_WAY)
+    return way is not None and (is_seen_now(model, x) or runs_as_before(model, x, way))
+
+
+def _scores_held(model: Model, x: Tensor, graph: Graph) -> Tensor:
+    """The network's scores of one picture x (1, C, *S), with which a graph is held; how it ran is kept once.
+
+    Where it did not run in that way the next time, to look again would be in vain.
+    """
+    if not _is_seen_plain(model, x) or _WAY in graph.run_of.found:
+        graph.run_of.found[_WAY] = None
+        return scores_alone(model, x)
+    scores, graph.run_of.found[_WAY] = scores_seen(model, x)
+    return scores
 
 
 def known_graph(model: Model, x: Tensor, layer: str = "") -> Graph | None:
@@ -370,9 +398,13 @@ def recorded_run(model: Model, z: Tensor, layer: str, pictures: int) -> Taped:
 
 
 def recorded_again(model: Model, z: Tensor, layer: str, first: Taped, before: int, pictures: int) -> Taped:
-    """The same, given the recording of so many pictures before; not computed, where that tells how all lies."""
-    with suppress(Exception), to_record(model, z, layer):  # it is computed then, and fails in its own words
-        return taped_again(model.from_normalised, several(z, pictures), first, before)
+    """The same, given the recording of so many pictures before; not computed, where that tells how all lies.
+
+    It is for hooks of others, which are given what there is.
+    """
+    if not passes.is_hooked(settled_contents(model.net).modules):
+        with suppress(Exception), to_record(model, z, layer):  # it is computed then, and fails in its own words
+            return taped_again(model.from_normalised, several(z, pictures), first, before)
     return recorded_run(model, z, layer, pictures)
 
 

@@ -7,7 +7,7 @@ Two runs that are equal are the same program, whatever the weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeVar
@@ -104,9 +104,9 @@ class Sight:
         self._steps = _Steps(net, z)
         self._calls = Calls()
 
-    def look(self, run: Callable[[], T]) -> T:
-        """Run something, and see it."""
-        with self._steps, self._calls:
+    def look(self, run: Callable[[], T], *, calls: bool = True) -> T:
+        """Run something, and see it; calls: also what is called that is no operation, which networks may notice."""
+        with self._steps, self._calls if calls else nullcontext():
             return run()
 
     @contextmanager

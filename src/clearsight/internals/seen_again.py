@@ -1,0 +1,50 @@
+"""Whether a network still runs as it ran before: its operations are compared, and not computed.
+
+That takes as long as Python takes for them, whatever the size of the network, where a pass of one picture takes the
+time of its convolutions.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+from clearsight.core import passes
+from clearsight.core.contents import settled_contents
+from clearsight.core.model import Model
+from clearsight.internals.expected_run import Comparing, Expected
+from clearsight.internals.seen_run import Sight
+
+
+def scores_seen(model: Model, x: Tensor) -> tuple[Tensor, Expected | None]:
+    """The scores of one picture x (1, C, *S) by itself, and how the network ran; None: that cannot be seen.
+
+    Operations alone are looked at, so it is for networks of which is known that Python asks for no value.  Hooks of
+    others may do so at any time.
+    """
+    with passes.uncounted(), torch.no_grad():
+        z = model.normalised(x)
+        if passes.is_hooked(settled_contents(model.net).modules):
+            return model.from_normalised(z), None
+        sight = Sight(model.net, z)
+        try:
+            scores = sight.look(lambda: model.from_normalised(z), calls=False)
+            run = sight.run(scores)
+        except Exception:  # who sees operations gets into the way of some networks
+            return model.from_normalised(z), None
+        return scores, None if run.asked else Expected(run)
+
+
+def runs_as_before(model: Model, x: Tensor, before: Expected) -> bool:
+    """Whether the network runs one picture x (1, C, *S) by the operations, tensors and constants of a run before."""
+    with passes.uncounted(), torch.no_grad(), suppress(Exception):  # it runs in another way, or cannot be seen
+        z = model.normalised(x)
+        if z.stride() != before.run.strides[0] or passes.is_hooked(settled_contents(model.net).modules):
+            return False
+        steps = Comparing(model.net, z, before, computed=False)
+        with steps:
+            scores = model.from_normalised(z)
+        return steps.seen(scores, asked=False) == before.run
+    return False
