@@ -186,7 +186,7 @@ CORE = [
         "        layer_slopes(model, x, layer)",
         "soundness",
     ),
-    ("runner/run.py", "            must_repeat(model, one, call.method.name)\n", "            pass\n", "soundness"),
+    ("runner/run.py", "            must_repeat(model, one)\n", "            pass\n", "soundness"),
     ("runner/run.py", "batch = 1 if alone(model, one) else batch", "alone(model, one)", "soundness"),
     (
         "internals/scores.py",

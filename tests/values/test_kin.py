@@ -23,7 +23,7 @@ from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
 from clearsight.internals import expected_run, kin, recording, seen_run
 from clearsight.internals.graph import Graph
-from clearsight.internals.probe import NetworkFacts, network_facts, scores_alone
+from clearsight.internals.probe import NetworkFacts, network_facts
 from clearsight.runner.run import explain
 
 METHODS = sorted(
@@ -375,20 +375,6 @@ def test_another_run_is_seen() -> None:
                 continue
             assert what in ("shorter", "end")
             assert run != known.run
-
-
-def test_pictures_that_lie_in_another_way_are_computed() -> None:
-    """What a step gives lies as that did which it is compared to, which is true of the same start alone."""
-    first = model_of(0)
-    facts = network_facts_of(first, x := pictures(1))
-    second = second_of(first)
-    runs.clear()
-    with settled(second.net), second.undisturbed():
-        found = network_facts(second, x.contiguous(memory_format=torch.channels_last))
-        scores = second(x)
-        assert torch.allclose(scores_alone(second, x), scores)
-    assert found.probe is facts.probe
-    assert runs == [1, 1]
 
 
 Change = Callable[[Classifier, pytest.MonkeyPatch], None]

@@ -1,6 +1,7 @@
 """That a network still runs as before is seen without a pass: what differs is seen, and nobody is given no values."""
 
 import copy
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.settled import settled
 from clearsight.core.targets import ClassScore
-from clearsight.internals import recording
+from clearsight.internals import kin, recording
 from clearsight.internals.expected_run import Expected
+from clearsight.internals.probe import probed
 from clearsight.internals.seen_again import runs_as_before, scores_seen
 from clearsight.runner.run import explain
 
@@ -46,7 +48,8 @@ def model_of(seed: int) -> Classifier:
 
 @pytest.fixture(autouse=True)
 def as_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "recordings", type(recording.recordings)())
+    monkeypatch.setattr(recording, "recordings", OrderedDict())
+    monkeypatch.setattr(kin, "kinds", OrderedDict())
     for word, value in (("act", F.relu), ("factor", 1.0), ("looks", False), ("ends early", False)):
         monkeypatch.setitem(how, word, value)
 
@@ -128,14 +131,30 @@ def test_hooks_of_the_user_get_values(method: str) -> None:
     """Nobody looks at a run without values: a hook may keep, draw or compare what it is given."""
     model, x, got = model_of(0), pictures(), []
     model.net.a.register_forward_hook(lambda _m, args, out: got.append((args[0].clone(), out.clone())))
-    for _ in range(3):
-        explain(model, x, method, ClassScore(1))
+    second = Classifier(copy.deepcopy(model.net), model.preprocess, model.labels)
+    with torch.no_grad():
+        second.net.c.weight.mul_(2)  # another network, which is like the first
+    for one in (model, model, second, second):
+        explain(one, x, method, ClassScore(1))
     assert got
     with torch.no_grad():
         for z, out in got:
             torch.testing.assert_close(F.conv2d(z, model.net.a.weight, model.net.a.bias), out)
     with settled(model.net), model.undisturbed():
         assert scores_seen(model, x[:1])[1] is None
+
+
+def test_pictures_that_lie_in_another_way_are_computed() -> None:
+    """What a step gives lies as that did which it is compared to, which is true of the same start alone."""
+    x = pictures(1)
+    probes, numbers = [], []
+    for seed, given in ((0, x), (1, x), (2, x.contiguous(memory_format=torch.channels_last))):
+        model = model_of(seed)
+        with settled(model.net), model.undisturbed(), Convolved() as counter:
+            probes.append(probed(model, given))
+        numbers.append(counter.numbers)
+    assert probes[0] is probes[1] is probes[2]
+    assert numbers[0] > numbers[2] > numbers[1] == 0
 
 
 def test_a_hook_that_comes_later_gets_values_too() -> None:

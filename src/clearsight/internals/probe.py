@@ -166,8 +166,7 @@ class Unprobed(Refused):
     """The network fails on noise, so that it cannot be probed; it may still run on pictures."""
 
 
-_ALONE, _CALLER, _SEEN = "scores of one picture", "caller", "seen"
-_ask_alone: set[str] = set()  # methods that asked for the scores of one picture by itself, and will again
+_SEEN = "seen to run as a known one"
 _facts: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], NetworkFacts]] = weakref.WeakKeyDictionary()
 
 
@@ -209,44 +208,18 @@ def _measured_and_shared(model: Model, x: Tensor) -> tuple[Probe, Kin | None]:
 def _run_of_one(model: Model, x: Tensor, known: Expected) -> SeenRun | None:
     """The run of one picture x (1, C, *S), seen as when a network is probed; None where it is not the known one.
 
-    It is not computed, unless its scores are likely to be asked for: `scores_alone` keeps them; or hooks of others are
-    given what there is.
+    It is not computed, unless the picture lies in another way or hooks of others are given what there is.
     """
     with torch.enable_grad(), suppress(Exception):  # it runs in another way, or cannot be seen
         z = model.normalised(x.detach().requires_grad_())
-        computed = _caller(model.net) in _ask_alone or z.stride() != known.run.strides[0]
-        computed |= passes.is_hooked(settled_contents(model.net).modules)
-        _ask_alone.discard(_caller(model.net))  # until it does so again
-        scores, run = known.seen_in(model.net, z, lambda: model.from_normalised(z), computed=computed)
-        if computed:
-            while_settled(model.net, _ALONE, lambda: (x, scores.detach()))
-        return run
+        computed = z.stride() != known.run.strides[0] or passes.is_hooked(settled_contents(model.net).modules)
+        return known.seen_in(model.net, z, lambda: model.from_normalised(z), computed=computed)[1]
     return None
 
 
 def is_seen_now(model: Model, x: Tensor) -> bool:
     """Whether the network was seen, since it is settled, to run pictures like x (B, C, *S) as a known one does."""
     return while_settled(model.net, (_SEEN, key_of(model, x)), bool)
-
-
-def called_by(net: nn.Module, name: str) -> None:
-    """Tell which method a settled network is probed for."""
-    tell(net, _CALLER, name)
-
-
-def _caller(net: nn.Module) -> str:
-    return while_settled(net, _CALLER, str)
-
-
-def scores_alone(model: Model, x: Tensor) -> Tensor:
-    """The scores of one picture x (1, C, *S) by itself; by no pass where its run was seen since the net is settled."""
-    _ask_alone.add(_caller(model.net))
-    seen = while_settled(model.net, _ALONE, lambda: None)
-    if seen is not None and torch.equal(seen[0], x.detach()):
-        scores: Tensor = seen[1]
-        return scores
-    with passes.uncounted(), torch.no_grad():
-        return model.from_normalised(model.normalised(x))
 
 
 def known_facts(model: Model, x: Tensor) -> NetworkFacts | None:

@@ -33,8 +33,8 @@ from clearsight.internals.graph_rewrites import prepared
 from clearsight.internals.kept_graph import at_rest, is_kept
 from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
-from clearsight.internals.probe import is_seen_now, known_facts, scores_alone
-from clearsight.internals.seen_again import runs_as_before, scores_seen
+from clearsight.internals.probe import is_seen_now, known_facts
+from clearsight.internals.seen_again import runs_as_before, scores_alone, scores_seen
 from clearsight.internals.tape import Taped, ValueNeededError, tape_of
 from clearsight.internals.taped_again import taped_again
 

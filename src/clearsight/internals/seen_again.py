@@ -18,23 +18,27 @@ from clearsight.internals.expected_run import Comparing, Expected
 from clearsight.internals.seen_run import Sight
 
 
+def scores_alone(model: Model, x: Tensor) -> Tensor:
+    """The scores of one picture x (1, C, *S) by itself, which is not counted as a pass."""
+    with passes.uncounted(), torch.no_grad():
+        return model.from_normalised(model.normalised(x))
+
+
 def scores_seen(model: Model, x: Tensor) -> tuple[Tensor, Expected | None]:
     """The scores of one picture x (1, C, *S) by itself, and how the network ran; None: that cannot be seen.
 
     Operations alone are looked at, so it is for networks of which is known that Python asks for no value.  Hooks of
     others may do so at any time.
     """
-    with passes.uncounted(), torch.no_grad():
+    if passes.is_hooked(settled_contents(model.net).modules):
+        return scores_alone(model, x), None
+    with passes.uncounted(), torch.no_grad(), suppress(Exception):  # to see operations is in the way of some networks
         z = model.normalised(x)
-        if passes.is_hooked(settled_contents(model.net).modules):
-            return model.from_normalised(z), None
         sight = Sight(model.net, z)
-        try:
-            scores = sight.look(lambda: model.from_normalised(z), calls=False)
-            run = sight.run(scores)
-        except Exception:  # who sees operations gets into the way of some networks
-            return model.from_normalised(z), None
+        scores = sight.look(lambda: model.from_normalised(z), calls=False)
+        run = sight.run(scores)
         return scores, None if run.asked else Expected(run)
+    return scores_alone(model, x), None
 
 
 def runs_as_before(model: Model, x: Tensor, before: Expected) -> bool:

@@ -14,7 +14,7 @@ from clearsight.core.model import Model
 from clearsight.errors import Notice, Refused
 from clearsight.internals.finite_differences import Slopes
 from clearsight.internals.layers import layer_slopes
-from clearsight.internals.probe import Probe, called_by, probed
+from clearsight.internals.probe import Probe, probed
 
 Trouble = tuple[str, str]  # what is wrong, and what to do about it
 
@@ -54,12 +54,8 @@ def of_gradient(slopes: Slopes, where: str = "the pixels") -> Trouble | None:
     )
 
 
-def must_repeat(model: Model, x: Tensor, method: str = "") -> None:
-    """Refuse a network that gives a picture like x (B, C, *S) other scores the next time, or among other pictures.
-
-    method: for which it is asked, whose own passes may show that.
-    """
-    called_by(model.net, method)
+def must_repeat(model: Model, x: Tensor) -> None:
+    """Refuse a network that gives a picture like x (B, C, *S) other scores the next time, or among other pictures."""
     _refuse(model, of_scores(model, probed(model, x)))
 
 

@@ -100,7 +100,7 @@ def _explained(
         hashed_aside(model.net),
     ):
         if "control" not in call.method.claims:
-            must_repeat(model, one, call.method.name)
+            must_repeat(model, one)
         if target is None:
             target = _usual_target(model, x, batch)
         if target is not None:
