@@ -46,6 +46,19 @@ def always_lost(folder: Path, number: int) -> int:
     return number
 
 
+def endless(folder: Path, number: int) -> None:
+    """Begun, and not done within the time of any test."""
+    (folder / f"began-{number}").write_text(str(os.getpid()))
+    time.sleep(60)
+    (folder / f"ended-{number}").touch()
+
+
+def endless_but_one(folder: Path, number: int) -> int:
+    if number:
+        endless(folder, number)
+    return number
+
+
 def refused(limit: int, number: int) -> int:
     warnings.warn("all shards say this", Notice, stacklevel=1)
     if number >= limit:

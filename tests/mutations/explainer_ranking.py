@@ -64,7 +64,7 @@ CORE = [
     ("auditing/audit.py", "None if first else case.clock.last_moment", "None", "given_up_soon"),
     ("auditing/clock.py", "max(3.0, self.budget / 20)", "self.budget / 2", "given_up_soon"),
     ("core/deadline.py", "class OutOfTime(BaseException)", "class OutOfTime(Exception)", "given_up_soon"),
-    ("core/deadline.py", "time.monotonic() > end", "False", "looks_at_the_clock"),
+    ("core/deadline.py", "if left() == 0:", "if False:", "looks_at_the_clock"),
     (
         "core/passes.py",
         "def note(forwards: int, backwards: int = 0) -> None:\n",

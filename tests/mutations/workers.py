@@ -1,5 +1,7 @@
 """How the sharing of work is broken: (file, old text, new text, pytest's -k)."""
 
+_ENDS = "not_done_in_time or not_asked_any_more"
+
 CORE = [
     ("sharding/shards.py", "            raise outcome.error\n", "            pass\n", "error_stands_where"),
     (
@@ -20,10 +22,18 @@ CORE = [
     ("sharding/shards.py", "    torch.set_num_threads(1)\n    reuse", "    reuse", "lost_worker"),
     ("sharding/processes.py", "again.append((number, shard))", "pass", "lost_worker"),
     ("sharding/processes.py", "tries[number] < TRIES:", "True:", "takes_every_worker"),
+    ("sharding/processes.py", "wait(under_way, deadline.left(), ", "wait(under_way, None, ", "not_done_in_time"),
+    ("sharding/processes.py", "            deadline.look()\n", "", "not_done_in_time"),
+    (
+        "sharding/processes.py",
+        "in under_way.values():\n                self._renew(place)",
+        "in ():\n                ()",
+        _ENDS,
+    ),
     ("sharding/processes.py", "if given in outcomes:", "if outcomes and (given := min(outcomes)) >= 0:", "lost_worker"),
     (
         "sharding/processes.py",
-        "while free and len(under_way) + len(outcomes) < AT_ONCE * len(self._pools):",
+        "while free and len(under_way) + len(outcomes) < AT_ONCE * len(self._processes):",
         "shards = list(shards)\n            while free:",
         "shards_are_cut",
     ),

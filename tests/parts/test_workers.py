@@ -25,6 +25,7 @@ import clearsight as cs
 import shardwork
 from clearsight.auditing import place_case
 from clearsight.auditing.map_tests import examine
+from clearsight.core.deadline import OutOfTime, given_up_at
 from clearsight.core.passes import counted
 from clearsight.core.remembered import once, remembering, remembering_for, tasks
 from clearsight.errors import Notice
@@ -87,6 +88,46 @@ def test_an_error_stands_where_the_result_would(three: Processes) -> None:
         assert next(first) == 0
         first.close()  # who has enough stops
         assert [*spread(shardwork.refused, 9, ((n,) for n in range(3)))] == [0, 1, 2]
+
+
+def given_up(folder: Path) -> None:
+    """Shards that take a minute each are given up once they are begun; the workers that had them work on others."""
+    with given_up_at(time.monotonic() + 8), pytest.raises(OutOfTime):
+        list(spread(shardwork.endless, folder, ((n,) for n in range(9))))
+    assert [*spread(shardwork.refused, 9, ((n,) for n in range(3)))] == [0, 1, 2]
+    assert [*folder.glob("began-*")]
+    assert not [*folder.glob("ended-*")]
+
+
+@pytest.mark.filterwarnings("ignore:all shards")
+def test_work_that_is_not_done_in_time_is_given_up(three: Processes, tmp_path: Path) -> None:
+    """A budget holds over all workers, whatever a shard takes; the processes at work end with it."""
+    with hiring(three):
+        given_up(tmp_path)
+    at_work = {int(begun.read_text()) for begun in tmp_path.glob("began-*")}
+    assert at_work
+    until = time.monotonic() + 20
+    while any(map(is_running, at_work)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not [*filter(is_running, at_work)]
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.filterwarnings("ignore:all shards")
+def test_who_is_not_asked_any_more_ends(one: Processes, tmp_path: Path) -> None:
+    with hiring(one):
+        first = spread(shardwork.endless_but_one, tmp_path, ((n,) for n in range(9)))
+        assert next(first) == 0
+        first.close()
+        assert [*spread(shardwork.refused, 9, ((n,) for n in range(3)))] == [0, 1, 2]
+    assert not [*tmp_path.glob("ended-*")]
 
 
 def test_a_notice_of_many_shards_is_given_once(three: Processes) -> None:
@@ -434,6 +475,7 @@ def test_four_workers_of_a_cluster_of_which_one_is_killed(tmp_path: Path, monkey
     with cs.workers(1):  # as a user writes it
         one = audited(model, tmp_path / "photos")
     with cs.workers(4, ray="local"):
+        given_up(tmp_path)
         assert lost_once(tmp_path) == [1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1]
         marker.touch()
         four = audited(model, tmp_path / "photos")

@@ -31,8 +31,13 @@ def given_up_at(end: float | None) -> Iterator[None]:
         _end.reset(token)
 
 
+def left() -> float | None:
+    """Seconds until it is too late, 0 where it is; None: it never is."""
+    end = _end.get()
+    return None if end is None else max(end - time.monotonic(), 0.0)
+
+
 def look() -> None:
     """Raise OutOfTime where it is too late."""
-    end = _end.get()
-    if end is not None and time.monotonic() > end:
+    if left() == 0:
         raise OutOfTime

@@ -9,18 +9,34 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
+from clearsight.core import deadline
 from clearsight.errors import Refused
 from clearsight.sharding.shards import AT_ONCE, KEPT, TRIES, Kept, Outcome, Shard, Work, lost, work_on
 
 _PRELOADED = ["clearsight.auditing.audit", "clearsight.explaining.explain_pictures"]  # and torch with them
 Numbered = tuple[int, Shard]
+
+
+class _Process:
+    """A process, which begins with its first shard."""
+
+    def __init__(self, context: BaseContext) -> None:
+        self._ends, self._end = context.Pipe(duplex=False)
+        self.pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(self._ends,))
+
+    def close(self) -> None:
+        """End it, whatever it is doing."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        self._end.close()
+        self._ends.close()
 
 
 class Processes:
@@ -36,60 +52,74 @@ class Processes:
         if kind == "forkserver":
             self._context.set_forkserver_preload(_PRELOADED)  # libraries are loaded once for all
         self._folder = Path(tempfile.mkdtemp(prefix="clearsight-"))
-        self._ends, self._end = self._context.Pipe(duplex=False)
-        self._pools = [self._pool() for _ in range(count)]
+        self._processes = [_Process(self._context) for _ in range(count)]
         self._have_worked = False
-
-    def _pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_begin, initargs=(self._ends,))
 
     def close(self) -> None:
         """End the processes, whatever they are doing."""
-        for pool in self._pools:
-            pool.shutdown(wait=False, cancel_futures=True)
-        self._end.close()
-        self._ends.close()
+        for process in self._processes:
+            process.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def spread(self, work: Work, kept: Kept, shards: Iterable[Shard]) -> Iterator[Outcome]:
-        """What became of each shard, in their order."""
+    def _renew(self, place: int) -> None:
+        """Another process in the place of one, which ends, whatever it is doing."""
+        self._processes[place].close()
+        self._processes[place] = _Process(self._context)
+
+    def spread(self, work: Work, kept: Kept, shards: Iterable[Shard]) -> Generator[Outcome]:
+        """What became of each shard, in their order.
+
+        OutOfTime: it is too late.  Then, and where nobody asks for the others, the processes at work are ended.
+        """
+        under_way: dict[Future[Outcome], tuple[int, Numbered]] = {}
+        try:
+            yield from self._outcomes(work, kept, shards, under_way)
+        finally:
+            for place, _ in under_way.values():
+                self._renew(place)
+
+    def _outcomes(
+        self, work: Work, kept: Kept, shards: Iterable[Shard], under_way: dict[Future[Outcome], tuple[int, Numbered]]
+    ) -> Generator[Outcome]:
+        """The same.  under_way: of the shards that are worked on, by whom."""
         files, waiting = self._files(kept), enumerate(shards)
         again: deque[Numbered] = deque()
         tries: dict[int, int] = {}
-        free = deque(range(len(self._pools)))
-        under_way: dict[Future[Outcome], tuple[int, Numbered]] = {}
+        free = deque(range(len(self._processes)))
         outcomes: dict[int, Outcome] = {}
         given = 0
         while True:
-            while free and len(under_way) + len(outcomes) < AT_ONCE * len(self._pools):
+            while free and len(under_way) + len(outcomes) < AT_ONCE * len(self._processes):
                 todo = again.popleft() if again else next(waiting, None)
                 if todo is None:
                     break
-                pool = free.popleft()
-                under_way[self._submit(pool, work, kept, files, todo[1])] = (pool, todo)
+                place = free.popleft()
+                under_way[self._submit(place, work, kept, files, todo[1])] = (place, todo)
             if given in outcomes:
                 yield outcomes.pop(given)
                 given += 1
                 continue
             if not under_way:
                 return
-            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                pool, (number, shard) = under_way.pop(future)
-                free.append(pool)
+            done = wait(under_way, deadline.left(), FIRST_COMPLETED).done
+            deadline.look()
+            for future in done:
+                place, (number, shard) = under_way.pop(future)
+                free.append(place)
                 tries[number] = tries.get(number, 0) + 1
                 if isinstance(future.exception(), BrokenProcessPool) and tries[number] < TRIES:
                     again.append((number, shard))
                 else:
                     outcomes[number] = self._outcome(future, number)
 
-    def _submit(self, pool: int, work: Work, kept: Kept, files: list[Path], shard: Shard) -> Future[Outcome]:
+    def _submit(self, place: int, work: Work, kept: Kept, files: list[Path], shard: Shard) -> Future[Outcome]:
         """Hand a shard to a process; to a new one where that is lost."""
         todo = partial(work_on, work, kept.keys, kept.tasks, partial(_read, files), shard)
         try:
-            return self._pools[pool].submit(todo)
+            return self._processes[place].pool.submit(todo)
         except BrokenProcessPool:
-            self._pools[pool] = self._pool()
-            return self._pools[pool].submit(todo)
+            self._renew(place)
+            return self._processes[place].pool.submit(todo)
 
     def _outcome(self, future: Future[Outcome], number: int) -> Outcome:
         """What became of a shard: also where it could not be sent, or nobody was left to work on it."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from functools import partial
 from typing import Any
 
+from clearsight.core import deadline
 from clearsight.errors import Refused
 from clearsight.sharding.ray_cluster import ray_module
 from clearsight.sharding.shards import AT_ONCE, KEPT, TRIES, Kept, Outcome, Shard, Work, Written, lost, work_on
@@ -28,17 +29,26 @@ class RayTasks:
         self._task = self._ray.remote(num_cpus=1, max_retries=TRIES - 1)(_work_on)
         self._kept: OrderedDict[str, Any] = OrderedDict()  # by key, where in the cluster it lies
 
-    def spread(self, work: Work, kept: Kept, shards: Iterable[Shard]) -> Iterator[Outcome]:
-        """What became of each shard, in their order."""
+    def spread(self, work: Work, kept: Kept, shards: Iterable[Shard]) -> Generator[Outcome]:
+        """What became of each shard, in their order.
+
+        OutOfTime: it is too late.  Then, and where nobody asks for the others, the tasks under way are taken back.
+        """
         places = [self._put(part) for part in kept.parts]
         under_way: deque[tuple[int, Any]] = deque()
         waiting = enumerate(shards)
-        while True:
-            while len(under_way) < self._most and (todo := next(waiting, None)) is not None:
-                under_way.append((todo[0], self._task.remote(work, kept.keys, kept.tasks, places, todo[1])))
-            if not under_way:
-                return
-            yield self._outcome(*under_way.popleft())
+        try:
+            while True:
+                while len(under_way) < self._most and (todo := next(waiting, None)) is not None:
+                    under_way.append((todo[0], self._task.remote(work, kept.keys, kept.tasks, places, todo[1])))
+                if not under_way:
+                    return
+                self._ray.wait([under_way[0][1]], timeout=deadline.left())
+                deadline.look()
+                yield self._outcome(*under_way.popleft())
+        finally:
+            for _, task in under_way:
+                self._ray.cancel(task)
 
     def _outcome(self, number: int, task: Any) -> Outcome:
         exceptions = ray_module("ray.exceptions")

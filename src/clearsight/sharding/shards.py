@@ -11,8 +11,8 @@ import hashlib
 import pickle
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
@@ -38,7 +38,7 @@ TRIES = 3  # how often a shard is worked on whose worker is lost
 class Workers(Protocol):
     """Who works on shards."""
 
-    def spread(self, work: Work, kept: Kept, shards: Iterable[Shard]) -> Iterator[Outcome]:
+    def spread(self, work: Work, kept: Kept, shards: Iterable[Shard]) -> Generator[Outcome]:
         """What became of each shard, in their order."""
         ...
 
@@ -109,23 +109,25 @@ def hiring(workers: Workers) -> Iterator[None]:
 def spread(work: Work, kept: object, shards: Iterable[Shard]) -> Iterator[Any]:
     """work(kept, *shard) for each shard, in their order; by the workers, where some are hired, else here.
 
-    An error of a shard is raised where its result would stand.  Refused: what cannot be sent to another process.
+    An error of a shard is raised where its result would stand.  OutOfTime: it is too late (see deadline.py), and shards
+    that are under way are given up.  Refused: what cannot be sent to another process.
     """
     hiring_of_now = _hired.get()
     if hiring_of_now.workers is None:
         for shard in shards:
             yield work(kept, *shard)
         return
-    for outcome in hiring_of_now.workers.spread(work, Kept(_written(kept), tasks()), shards):
-        for notice in outcome.notices:
-            if notice not in hiring_of_now.told:  # one network is the same in every worker
-                hiring_of_now.told.add(notice)
-                warnings.warn(notice, Notice, stacklevel=2)
-        if outcome.passes is not None and (net := _network(kept)) is not None:
-            note_elsewhere(net, outcome.passes)
-        if outcome.error is not None:
-            raise outcome.error
-        yield outcome.result
+    with closing(hiring_of_now.workers.spread(work, Kept(_written(kept), tasks()), shards)) as outcomes:
+        for outcome in outcomes:
+            for notice in outcome.notices:
+                if notice not in hiring_of_now.told:  # one network is the same in every worker
+                    hiring_of_now.told.add(notice)
+                    warnings.warn(notice, Notice, stacklevel=2)
+            if outcome.passes is not None and (net := _network(kept)) is not None:
+                note_elsewhere(net, outcome.passes)
+            if outcome.error is not None:
+                raise outcome.error
+            yield outcome.result
 
 
 def _written(kept: object) -> tuple[Written, ...]:
