@@ -475,7 +475,6 @@ def test_four_workers_of_a_cluster_of_which_one_is_killed(tmp_path: Path, monkey
     with cs.workers(1):  # as a user writes it
         one = audited(model, tmp_path / "photos")
     with cs.workers(4, ray="local"):
-        given_up(tmp_path)
         assert lost_once(tmp_path) == [1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1]
         marker.touch()
         four = audited(model, tmp_path / "photos")
@@ -483,6 +482,7 @@ def test_four_workers_of_a_cluster_of_which_one_is_killed(tmp_path: Path, monkey
             list(spread(shardwork.always_lost, tmp_path, ((n,) for n in range(3))))
         with pytest.raises(cs.Refused, match="shard 2: none"):
             list(spread(shardwork.refused, 2, ((n,) for n in range(9))))
+        given_up(tmp_path)
     assert not marker.exists()
     assert one == four
     workers = {pid for f in tmp_path.glob("ran-*") for pid in f.read_text().split()}
