@@ -61,8 +61,11 @@ CORE = [
     ("auditing/tournament.py", "timed = case.budget and not done and not", "timed = False and not", "tiny_budget"),
     ("auditing/tournament.py", '"layer" not in c.method.options)', "True)", "tiny_budget"),
     ("auditing/audit.py", "if first or not case.clock.is_over", "if True", "budget_leaves"),
-    ("auditing/audit.py", "None if first else case.clock.last_moment", "None", "given_up_soon"),
-    ("auditing/clock.py", "max(3.0, self.budget / 20)", "self.budget / 2", "given_up_soon"),
+    ("auditing/audit.py", "case.clock.last_moment(OF_THE_FIRST if first else GRACE)", "None", "given_up_soon"),
+    ("auditing/audit.py", "OF_THE_FIRST if first else GRACE", "OF_THE_FIRST", "given_up_soon"),
+    ("auditing/clock.py", " - self._late, 0.0)", ", 0.0)", "given_up_soon"),
+    ("auditing/clock.py", "- self._late, 0.0)", "- self._late, -60)", "given_up_soon"),
+    ("auditing/clock.py", "max(grace, self.budget / 20)", "self.budget / 2", "given_up_soon"),
     ("core/deadline.py", "class OutOfTime(BaseException)", "class OutOfTime(Exception)", "given_up_soon"),
     ("core/deadline.py", "if left() == 0:", "if False:", "looks_at_the_clock"),
     (

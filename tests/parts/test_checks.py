@@ -18,7 +18,7 @@ from argsblock import check_args_block
 from checkmanners import check_manners
 from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
-from clearsight.auditing.clock import Clock
+from clearsight.auditing.clock import OF_THE_FIRST, Clock
 from clearsight.checks.faithfulness import verdict_of as faithful
 from clearsight.checks.sanity import alike
 from clearsight.core.calibration_error import ece
@@ -172,20 +172,28 @@ def test_a_check_is_given_up_soon_after_the_budget_whatever_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(60)
-    assert clock.last_moment is None
+    assert clock.last_moment() is None
     clock.start()
-    assert clock.last_moment - clock.now() == pytest.approx(63, abs=0.5)
-    assert Clock().last_moment is None
+    assert clock.last_moment() - clock.now() == pytest.approx(63, abs=0.5)
+    assert clock.last_moment(OF_THE_FIRST) - clock.now() == pytest.approx(68, abs=0.5)
+    assert Clock().last_moment() is None
+    for took, moment in ((2, 61), (9, 60)):  # what a command took until now
+        monkeypatch.setattr("clearsight.auditing.clock.since_command", lambda took=took: took)
+        clock.start()
+        assert clock.last_moment() - clock.now() == pytest.approx(moment, abs=0.5)
     (tmp_path / "mine.py").write_text(
         "import time\ndef long(case):\n    end = time.monotonic() + 2\n    while time.monotonic() < end:\n"
         "        try: case.model(case.pixels([0]))\n        except Exception: pass\n"
     )
-    monkeypatch.setattr(Clock, "last_moment", property(lambda self: self.now() + 0.05))
+    monkeypatch.setattr(Clock, "last_moment", lambda self, grace=3: self.now() + (60 if grace > 3 else 0.05))
     case = Case(model(Halves()), halves(tmp_path), budget=60)
     first, long, last = run_checks(case, parse_checks(f"sanity, {tmp_path}/mine.py:long, accuracy"))
     assert first.n == last.n == 8
-    assert (long.verdict, long.value) == ("warn", None)
-    assert long.headline == "It was stopped: the budget of 60 s was used up before it was done."
+    monkeypatch.setattr(Clock, "last_moment", lambda self, grace=3: self.now() + 0.05)
+    (alone,) = run_checks(Case(model(Halves()), halves(tmp_path), budget=60), parse_checks(f"{tmp_path}/mine.py:long"))
+    for stopped in (long, alone):
+        assert (stopped.verdict, stopped.value) == ("warn", None)
+        assert stopped.headline == "It was stopped: the budget of 60 s was used up before it was done."
 
 
 def test_a_check_that_raises_is_an_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from clearsight.auditing.assemble import evidence_command, make
 from clearsight.auditing.case import Case
+from clearsight.auditing.clock import GRACE, OF_THE_FIRST
 from clearsight.auditing.detector_case import DetectorCase
 from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.engine_compared import compared_with_engine
@@ -111,20 +112,25 @@ def run_checks(case: AnyCase, calls: Sequence[Call], done: Mapping[str, Finding]
         else:
             case.clock.share(len(waiting) - waiting.index(call))
             first = call is waiting[0]  # which always gets its first pictures
-            run = _run_check if first or not case.clock.is_over else _leave_out
+            if first or not case.clock.is_over:
+                finding = _run_check(case, call, case.clock.last_moment(OF_THE_FIRST if first else GRACE))
+            else:
+                finding = _leave_out(case, call)
             number = 1 + [c.method.name for c in calls[: calls.index(call)]].count(call.method.name)
-            with given_up_at(None if first else case.clock.last_moment):
-                finding = _with_numbered_figures(run(case, call), number)
+            finding = _with_numbered_figures(finding, number)
         _apply_to_case(case, finding)
         yield finding
 
 
-def _run_check(case: AnyCase, call: Call) -> Finding:
-    """The finding of one check, with the words of its method, the command that makes it again and its time."""
+def _run_check(case: AnyCase, call: Call, last_moment: float | None) -> Finding:
+    """The finding of one check, with the words of its method, the command that makes it again and its time.
+
+    last_moment: when it is given up, by the clock of the case.
+    """
     case.doing, case.maps_used = call.method.name, False
     started = time.monotonic()
     try:
-        with rng.seeded(case.seed, torch.zeros(1, 1)):
+        with given_up_at(last_moment), rng.seeded(case.seed, torch.zeros(1, 1)):
             refused = _not_asked(case, call) if isinstance(case, Case) else None
             finding: Finding = refused or call.method(case, **call.options)
         if finding.chosen_explainer:

@@ -28,6 +28,7 @@ from clearsight.cli.steal import steal
 from clearsight.cli.train import train
 from clearsight.cli.tune import tune
 from clearsight.cli.usage import Verb, first_paragraph
+from clearsight.core import deadline
 from clearsight.core.memory import reuse_memory
 from clearsight.errors import Notice, Refused
 
@@ -81,7 +82,8 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     _notices()
     try:
-        status = typer.main.get_command(app).main(prog_name="clearsight", standalone_mode=False)
+        with deadline.command():
+            status = typer.main.get_command(app).main(prog_name="clearsight", standalone_mode=False)
     except Refused as e:
         _fail(str(e))
     except KeyboardInterrupt:

@@ -13,6 +13,30 @@ class OutOfTime(BaseException):
 
 
 _end: ContextVar[float | None] = ContextVar("end", default=None)
+_began: ContextVar[float | None] = ContextVar("began", default=None)  # the command, if this is one
+
+
+@contextmanager
+def command() -> Iterator[None]:
+    """Inside is a command, which loads libraries and a model before it works."""
+    token = _began.set(time.monotonic())
+    try:
+        yield
+    finally:
+        _began.reset(token)
+
+
+def since_command() -> float:
+    """Seconds since the command began; 0 where this is none.
+
+    >>> since_command()
+    0.0
+    >>> with command():
+    ...     0 <= since_command() < 60
+    True
+    """
+    began = _began.get()
+    return 0.0 if began is None else time.monotonic() - began
 
 
 @contextmanager
