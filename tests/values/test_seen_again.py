@@ -2,6 +2,7 @@
 
 import copy
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -178,3 +179,99 @@ def test_a_network_that_asks_for_values_is_computed_each_time(method: str) -> No
         assert graph is not None
         assert not recording.runs_as_held(model, x[:1], graph)
     assert torch.equal(explain(model, x, method, ClassScore(1)).maps, maps)
+
+
+class Keeps(Net):
+    """Keeps features, and a table of the size of the batch that it makes of them."""
+
+    table: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.features = F.relu(self.n(self.a(x)))
+        if self.table is None or self.table.shape != self.features.shape:
+            self.table = self.features * 0
+        return self.c(self.b(self.features + self.table).mean((2, 3)))
+
+
+def fresh(model: Classifier, x: Tensor, method: str = "lrp") -> Tensor:
+    """The maps of a network of which nothing is known."""
+    recording.recordings.clear()
+    kin.kinds.clear()
+    twin = Classifier(copy.deepcopy(model.net), model.preprocess, model.labels)
+    return explain(twin, x, method, ClassScore(1)).maps
+
+
+@pytest.fixture
+def marked_memory() -> Iterator[None]:
+    """What nobody has written to holds no numbers."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+@pytest.mark.usefixtures("marked_memory")
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_network_keeps_holds_values(method: str) -> None:
+    x = pictures()
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = Classifier(Keeps().eval(), Preprocess((12, 12), (0.5,) * 3, (0.25,) * 3), tuple("abcd"))
+        with torch.no_grad():
+            wanted = model(x[:1])
+        for _ in range(2):
+            with torch.no_grad():
+                model(x)
+            explain(model, x, method, ClassScore(1))
+            assert model.net.features.isfinite().all()
+            with torch.no_grad():
+                assert torch.equal(model(x[:1]), wanted)
+
+
+def test_a_network_that_begins_to_keep_is_computed() -> None:
+    model, x = model_of(0), pictures(1)
+    with settled(model.net), model.undisturbed():
+        way = scores_seen(model, x)[1]
+    assert way is not None
+    kept: list[Tensor] = []
+    how["act"] = lambda h: kept.append(F.relu(h)) or kept[-1]
+    assert not seen(model, x, way)
+
+
+def tried(h: Tensor) -> Tensor:
+    """One way, or another one where the first fails."""
+    try:
+        return F.softplus(h)
+    except Exception:
+        return F.relu(h)
+
+
+def test_who_catches_errors_is_seen() -> None:
+    model, x = model_of(0), pictures()
+    before = explain(model, x, "lrp", ClassScore(1)).maps
+    how["act"] = tried
+    after = explain(model, x, "lrp", ClassScore(1)).maps
+    assert not torch.allclose(after, before)
+    torch.testing.assert_close(after, fresh(model, x), rtol=1e-5, atol=1e-6)
+
+
+def test_who_looks_from_now_on_is_given_no_memory_without_values() -> None:
+    model, x = model_of(0), pictures(1)
+    with settled(model.net), model.undisturbed():
+        way = scores_seen(model, x)[1]
+    assert way is not None
+    given: list[object] = []
+    how["act"] = lambda h: given.append(h.numpy()) or F.relu(h)
+    assert not seen(model, x, way)
+    assert not given
+
+
+def test_a_network_that_runs_as_others_do_by_now_is_held_anew() -> None:
+    """Those that it was seen to be like are not those with which the graph was held."""
+    x = pictures()
+    explain(model_of(0), x, "lrp", ClassScore(1))
+    how["act"] = F.softplus
+    explain(model_of(1), x, "saliency", ClassScore(1))
+    third = model_of(2)
+    maps = explain(third, x, "lrp", ClassScore(1)).maps
+    torch.testing.assert_close(maps, fresh(third, x), rtol=1e-5, atol=1e-6)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from clearsight.core.contents import settled_contents
 from clearsight.core.likeness import told_tensor
@@ -22,8 +23,11 @@ from clearsight.internals.seen_run import (
     SeenRun,
     Step,
     Value,
+    is_held,
     is_view,
     kind,
+    memory_of,
+    told_of,
     values_in,
     way_back,
     written,
@@ -130,10 +134,22 @@ class Expected:
 
         computed: all is, so that what it gives holds values.  OtherStepError: at the first step that is another one.
         """
-        steps, calls = Comparing(net, z, self, computed=computed), Calls()
+        steps, calls = Comparing(net, z, self, computed=computed), Calls() if computed else Unanswered()
         with steps, calls:
             out = run()
         return out, steps.seen(out, calls.asked)
+
+
+class Unanswered(Calls):
+    """Sees the same in a run without values, and gives none."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if told_of(func)[0]:
+            self.asked = True  # a network may catch the error, and go on
+            raise OtherStepError
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 class Comparing(Watch):
@@ -150,6 +166,12 @@ class Comparing(Watch):
             raise OtherStepError
         self.numbered = START + 1  # how many tensors have numbers
         self.asked = False
+        self.memory: list[StorageWeakRef] = []  # without values
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether anybody still holds what was given without values."""
+        return any(map(is_held, self.memory))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -163,7 +185,11 @@ class Comparing(Watch):
             self.numbers.put(out, self._number(args[0]))
             return out
         self.asked |= torch.is_inference_mode_enabled()
-        return self.compare(func, args, kwargs)
+        try:
+            return self.compare(func, args, kwargs)
+        except OtherStepError:
+            self.asked = True  # a network may catch the error, and go on
+            raise
 
     def compare(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the next step gives, if it is the one that is expected."""
@@ -206,6 +232,7 @@ class Comparing(Watch):
         if planned.empty is None or self.computed:
             return planned.step.operation(*args, **kwargs)
         empty = [torch.empty_strided(size, lies, dtype=t, device=d) for size, lies, t, d in planned.empty]
+        self.memory += map(memory_of, empty)
         return empty[0] if planned.is_one else tuple(empty)
 
     def _alike(self, given: Sequence[Any], wanted: Sequence[Any]) -> bool:

@@ -78,12 +78,14 @@ class ModuleRun:
 class PlainRun:
     """A run that is plain (see plain_run.py): of one picture, and of several.
 
-    values: the number of what each module gave, in the run of several; -1 for what is no tensor.
+    values: the number of what each module gave, in the run of several; -1 for what is no tensor.  keeps: the network
+    still holds some of what it computed, so that it must not be given memory without values.
     """
 
     one: SeenRun
     several: SeenRun
     values: tuple[int, ...]
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def network_facts(model: Model, x: Tensor) -> NetworkFacts:
         with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]), uncollected():
             settings_before = _settings(model.net)
             kin = kin_of(model.net, key_of(model, x), lambda known: _run_of_one(model, x[:1], known))
-            tell(model.net, (_SEEN, key_of(model, x)), kin is not None)
+            tell(model.net, (_SEEN, key_of(model, x)), kin)
             probe, kin = (kin.probe, kin) if kin is not None else _measured_and_shared(model, x)
             settings_after = _settings(model.net)
         state = State(weights, {k: v for k, v in settings_after.items() if settings_before.get(k, v) == v})
@@ -198,7 +200,7 @@ def _measured_and_shared(model: Model, x: Tensor) -> tuple[Probe, Kin | None]:
         probe = _probe(model, x)
     except Refused as e:
         raise Unprobed(e.what, e.fix) from e.__cause__
-    if probe.plain is None or (probe.repeats, probe.slopes.flows) != ("yes", "right"):
+    if probe.plain is None or probe.plain.keeps or (probe.repeats, probe.slopes.flows) != ("yes", "right"):
         return probe, None
     kin = Kin(Expected(probe.plain.one), probe)
     share(model.net, key_of(model, x), kin)
@@ -217,9 +219,9 @@ def _run_of_one(model: Model, x: Tensor, known: Expected) -> SeenRun | None:
     return None
 
 
-def is_seen_now(model: Model, x: Tensor) -> bool:
-    """Whether the network was seen, since it is settled, to run pictures like x (B, C, *S) as a known one does."""
-    return while_settled(model.net, (_SEEN, key_of(model, x)), bool)
+def seen_now(model: Model, x: Tensor) -> Kin | None:
+    """As which known ones the network was seen to run pictures like x (B, C, *S) since it is settled; None: as none."""
+    return while_settled(model.net, (_SEEN, key_of(model, x)), lambda: None)
 
 
 def known_facts(model: Model, x: Tensor) -> NetworkFacts | None:
@@ -344,7 +346,9 @@ def _run_modules(model: Model, x: Tensor, one: SeenRun | None) -> tuple[tuple[Mo
         try:
             runs, scores, values = _noted(model, z, sight)
             several = sight.run(scores)
-            return runs, scores, PlainRun(one, several, values) if is_plain(one, several, len(x)) else None
+            scores = scores.clone()
+            plain = is_plain(one, several, len(x))
+            return runs, scores, PlainRun(one, several, values, sight.is_kept(several)) if plain else None
         except Exception:  # it is run unseen, and fails in its own words
             pass
     runs, scores, _ = _noted(model, z, None)

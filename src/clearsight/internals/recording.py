@@ -31,9 +31,10 @@ from clearsight.internals.expected_run import Expected
 from clearsight.internals.graph import Graph, Run, Sized, Unrecordable, mark
 from clearsight.internals.graph_rewrites import prepared
 from clearsight.internals.kept_graph import at_rest, is_kept
+from clearsight.internals.kin import Kin
 from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
-from clearsight.internals.probe import is_seen_now, known_facts
+from clearsight.internals.probe import known_facts, seen_now
 from clearsight.internals.seen_again import runs_as_before, scores_alone, scores_seen
 from clearsight.internals.tape import Taped, ValueNeededError, tape_of
 from clearsight.internals.taped_again import taped_again
@@ -42,6 +43,7 @@ T = TypeVar("T")
 
 _KEPT = 8  # recordings, each some hundreds of nodes without weights
 _WAY = "way"  # how the network ran with whose logits a graph was held, among what is found of its run
+_KIN = "kin"  # those that were seen to run in that way when they were probed
 _SAME = 1e-3  # of the largest logit: how far those of a new recording may be from the network's
 _SAME_AGAIN = 1e-4  # the same of a recording that is used with other weights
 
@@ -208,7 +210,10 @@ def runs_as_held(model: Model, x: Tensor, graph: Graph) -> bool:
     Then its logits are the graph's, if nothing but the weights decides what comes of that run.
     """
     way: Expected | None = graph.run_of.found.get(_WAY)
-    return way is not None and (is_seen_now(model, x) or runs_as_before(model, x, way))
+    if way is None:
+        return False
+    kin = seen_now(model, x)
+    return (kin is not None and kin is graph.run_of.found[_KIN]) or runs_as_before(model, x, way)
 
 
 def _scores_held(model: Model, x: Tensor, graph: Graph) -> Tensor:
@@ -219,8 +224,17 @@ def _scores_held(model: Model, x: Tensor, graph: Graph) -> Tensor:
     if not _is_seen_plain(model, x) or _WAY in graph.run_of.found:
         graph.run_of.found[_WAY] = None
         return scores_alone(model, x)
-    scores, graph.run_of.found[_WAY] = scores_seen(model, x)
+    scores, way = scores_seen(model, x)
+    graph.run_of.found[_WAY], graph.run_of.found[_KIN] = way, None if way is None else _kin_that_runs(model, x, way)
     return scores
+
+
+def _kin_that_runs(model: Model, x: Tensor, way: Expected) -> Kin | None:
+    """The known ones that the network is one of, if they ran by the same steps; None: they did not."""
+    facts = known_facts(model, x)
+    kin = None if facts is None else facts.kin
+    same = kin is not None and (kin.expected.run.steps, kin.expected.run.given) == (way.run.steps, way.run.given)
+    return kin if same else None
 
 
 def known_graph(model: Model, x: Tensor, layer: str = "") -> Graph | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from clearsight.core import passes
 from clearsight.core.contents import settled_contents
 from clearsight.core.model import Model
-from clearsight.internals.expected_run import Comparing, Expected
+from clearsight.internals.expected_run import Comparing, Expected, Unanswered
 from clearsight.internals.seen_run import Sight
 
 
@@ -27,17 +27,16 @@ def scores_alone(model: Model, x: Tensor) -> Tensor:
 def scores_seen(model: Model, x: Tensor) -> tuple[Tensor, Expected | None]:
     """The scores of one picture x (1, C, *S) by itself, and how the network ran; None: that cannot be seen.
 
-    Operations alone are looked at, so it is for networks of which is known that Python asks for no value.  Hooks of
-    others may do so at any time.
+    Hooks of others may ask for values at any time, and what a network keeps may be read later.
     """
     if passes.is_hooked(settled_contents(model.net).modules):
         return scores_alone(model, x), None
     with passes.uncounted(), torch.no_grad(), suppress(Exception):  # to see operations is in the way of some networks
         z = model.normalised(x)
         sight = Sight(model.net, z)
-        scores = sight.look(lambda: model.from_normalised(z), calls=False)
-        run = sight.run(scores)
-        return scores, None if run.asked else Expected(run)
+        scores = sight.look(lambda: model.from_normalised(z))
+        run, scores = sight.run(scores), scores.clone()
+        return scores, None if run.asked or sight.is_kept(run) else Expected(run)
     return scores_alone(model, x), None
 
 
@@ -47,8 +46,10 @@ def runs_as_before(model: Model, x: Tensor, before: Expected) -> bool:
         z = model.normalised(x)
         if z.stride() != before.run.strides[0] or passes.is_hooked(settled_contents(model.net).modules):
             return False
-        steps = Comparing(model.net, z, before, computed=False)
-        with steps:
+        steps, calls = Comparing(model.net, z, before, computed=False), Unanswered()
+        with steps, calls:
             scores = model.from_normalised(z)
-        return steps.seen(scores, asked=False) == before.run
+        run = steps.seen(scores, calls.asked)
+        del scores
+        return run == before.run and not steps.is_kept
     return False

@@ -7,13 +7,14 @@ Two runs that are equal are the same program, whatever the weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 from clearsight.core.contents import settled_contents
@@ -104,9 +105,9 @@ class Sight:
         self._steps = _Steps(net, z)
         self._calls = Calls()
 
-    def look(self, run: Callable[[], T], *, calls: bool = True) -> T:
-        """Run something, and see it; calls: also what is called that is no operation, which networks may notice."""
-        with self._steps, self._calls if calls else nullcontext():
+    def look(self, run: Callable[[], T]) -> T:
+        """Run something, and see it."""
+        with self._steps, self._calls:
             return run()
 
     @contextmanager
@@ -126,6 +127,17 @@ class Sight:
         strides = tuple(steps.strides)
         return SeenRun(tuple(steps.steps), tuple(steps.given), self.number_of(out), way_back(out), asked, strides)
 
+    def is_kept(self, run: SeenRun) -> bool:
+        """Whether anybody still holds what the run made of its start, as a network that keeps its features does."""
+        moving = {START}
+        for step in run.steps:
+            if not moving.isdisjoint(step.reads):
+                moving.update(step.gives)
+                is_new = not step.over and not is_view(step.operation)
+                if is_new and any(is_held(self._steps.memory[n]) for n in step.gives):
+                    return True
+        return False
+
 
 class Calls(TorchFunctionMode):
     """Sees what takes a value out of a tensor, or keeps a gradient from coming back, which is no operation."""
@@ -137,13 +149,13 @@ class Calls(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        asks, registers = _told_of(func)
+        asks, registers = told_of(func)
         self.asked |= asks or (registers and not is_ours(args[1]))
         return func(*args, **kwargs) if kwargs else func(*args)
 
 
 @lru_cache(4096)
-def _told_of(func: Any) -> tuple[bool, bool]:
+def told_of(func: Any) -> tuple[bool, bool]:
     """Whether a function takes a value out of a tensor, or keeps a gradient back, and whether it registers a hook."""
     name = getattr(func, "__name__", "")
     asks = name in _TAKES_OUT or (name in ("__get__", "__set__") and func in _OTHER_WAYS)
@@ -160,6 +172,7 @@ class _Steps(Watch):
         self.given: list[tuple[int, Kind, Any]] = []
         self.asked = False
         self.numbers: ByTensor[int] = ByTensor()
+        self.memory: dict[int, StorageWeakRef] = {}  # by number, of what a step gave
         self.whose: list[int] = []  # of each number, the first one of the same memory
         self.last_over: dict[int, int] = {}  # of the first number of a memory, the last one that was written over it
         self.given.append((self._new(z), kind(z), "pictures"))
@@ -212,11 +225,22 @@ class _Steps(Watch):
         whose = self.whose[first.number] if first and (over or is_view(func)) else None
         parts = [p for p in (out if isinstance(out, list | tuple) else [out]) if isinstance(p, Tensor)]
         gives = tuple(self._new(part, whose) for part in parts)
+        self.memory.update((n, memory_of(part)) for n, part in zip(gives, parts, strict=True))
         for number in over:
             self.last_over[self.whose[number]] = gives[0] if gives else self._new(None, whose)
         self.steps.append(Step(func, *told, gives, tuple(map(kind, parts)), over))
         self.strides.append([part.stride() for part in parts])
         return out
+
+
+def memory_of(t: Tensor) -> StorageWeakRef:
+    """Where a tensor lies, without keeping it alive."""
+    return StorageWeakRef(t.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+def is_held(memory: StorageWeakRef) -> bool:
+    """Whether any tensor or array still lies there."""
+    return not memory.expired()  # type: ignore[no-untyped-call]
 
 
 def kind(t: Tensor) -> Kind:
