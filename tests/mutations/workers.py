@@ -24,9 +24,10 @@ CORE = [
     ("sharding/processes.py", "tries[number] < TRIES:", "True:", "takes_every_worker"),
     ("sharding/processes.py", "wait(under_way, deadline.left(), ", "wait(under_way, None, ", "not_done_in_time"),
     ("sharding/processes.py", "            deadline.look()\n", "", "not_done_in_time"),
+    ("sharding/processes.py", "shutdown(wait=False)", "shutdown(wait=False, cancel_futures=True)", "others_go_on"),
     (
         "sharding/processes.py",
-        "in under_way.values():\n                self._renew(place)",
+        "in under_way.values():\n                self._renew(place, process)",
         "in ():\n                ()",
         _ENDS,
     ),

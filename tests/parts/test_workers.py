@@ -9,10 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,28 @@ def test_who_is_not_asked_any_more_ends(one: Processes, tmp_path: Path) -> None:
         first.close()
         assert [*spread(shardwork.refused, 9, ((n,) for n in range(3)))] == [0, 1, 2]
     assert not [*tmp_path.glob("ended-*")]
+
+
+@pytest.mark.filterwarnings("ignore:all shards")
+def test_others_go_on_where_one_is_given_up(one: Processes, tmp_path: Path) -> None:
+    """Whose shards wait for the same process learn that it ends, and hand them to the next one."""
+    given: list[list[int]] = []
+
+    def other() -> None:
+        given.append([*spread(shardwork.refused, 9, ((n,) for n in range(3)))])
+
+    with hiring(one):
+        first = spread(shardwork.endless_but_one, tmp_path, ((n,) for n in range(9)))
+        assert next(first) == 0
+        others = [threading.Thread(target=copy_context().run, args=(other,), daemon=True) for _ in range(5)]
+        for thread in others:
+            thread.start()
+        time.sleep(1)  # until all of them wait
+        first.close()
+        until = time.monotonic() + 30
+        for thread in others:
+            thread.join(max(0, until - time.monotonic()))
+    assert given == [[0, 1, 2]] * 5
 
 
 def test_a_notice_of_many_shards_is_given_once(three: Processes) -> None:

@@ -29,14 +29,19 @@ class _Process:
     """A process, which begins with its first shard."""
 
     def __init__(self, context: BaseContext) -> None:
+        self.is_ended = False
         self._ends, self._end = context.Pipe(duplex=False)
         self.pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(self._ends,))
 
     def close(self) -> None:
-        """End it, whatever it is doing."""
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        """End it, whatever it is doing.  Others who wait for its shards learn that it is lost: none is cancelled."""
+        self.is_ended = True
+        self.pool.shutdown(wait=False)
         self._end.close()
         self._ends.close()
+
+
+_UnderWay = dict["Future[Outcome]", tuple[int, _Process, Numbered]]
 
 
 class Processes:
@@ -54,6 +59,7 @@ class Processes:
         self._folder = Path(tempfile.mkdtemp(prefix="clearsight-"))
         self._processes = [_Process(self._context) for _ in range(count)]
         self._have_worked = False
+        self._one_by_one = threading.RLock()  # several may spread shards at a time
 
     def close(self) -> None:
         """End the processes, whatever they are doing."""
@@ -61,26 +67,26 @@ class Processes:
             process.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _renew(self, place: int) -> None:
-        """Another process in the place of one, which ends, whatever it is doing."""
-        self._processes[place].close()
-        self._processes[place] = _Process(self._context)
+    def _renew(self, place: int, process: _Process) -> None:
+        """Another process in the place of this one, which ends, whatever it is doing."""
+        with self._one_by_one:
+            process.close()
+            if self._processes[place] is process:
+                self._processes[place] = _Process(self._context)
 
     def spread(self, work: Work, kept: Kept, shards: Iterable[Shard]) -> Generator[Outcome]:
         """What became of each shard, in their order.
 
         OutOfTime: it is too late.  Then, and where nobody asks for the others, the processes at work are ended.
         """
-        under_way: dict[Future[Outcome], tuple[int, Numbered]] = {}
+        under_way: _UnderWay = {}
         try:
             yield from self._outcomes(work, kept, shards, under_way)
         finally:
-            for place, _ in under_way.values():
-                self._renew(place)
+            for place, process, _ in under_way.values():
+                self._renew(place, process)
 
-    def _outcomes(
-        self, work: Work, kept: Kept, shards: Iterable[Shard], under_way: dict[Future[Outcome], tuple[int, Numbered]]
-    ) -> Generator[Outcome]:
+    def _outcomes(self, work: Work, kept: Kept, shards: Iterable[Shard], under_way: _UnderWay) -> Generator[Outcome]:
         """The same.  under_way: of the shards that are worked on, by whom."""
         files, waiting = self._files(kept), enumerate(shards)
         again: deque[Numbered] = deque()
@@ -94,7 +100,8 @@ class Processes:
                 if todo is None:
                     break
                 place = free.popleft()
-                under_way[self._submit(place, work, kept, files, todo[1])] = (place, todo)
+                future, process = self._submit(place, work, kept, files, todo[1])
+                under_way[future] = place, process, todo
             if given in outcomes:
                 yield outcomes.pop(given)
                 given += 1
@@ -104,22 +111,25 @@ class Processes:
             done = wait(under_way, deadline.left(), FIRST_COMPLETED).done
             deadline.look()
             for future in done:
-                place, (number, shard) = under_way.pop(future)
+                place, process, (number, shard) = under_way.pop(future)
                 free.append(place)
-                tries[number] = tries.get(number, 0) + 1
+                tries[number] = tries.get(number, 0) + (not process.is_ended)
                 if isinstance(future.exception(), BrokenProcessPool) and tries[number] < TRIES:
                     again.append((number, shard))
                 else:
                     outcomes[number] = self._outcome(future, number)
 
-    def _submit(self, place: int, work: Work, kept: Kept, files: list[Path], shard: Shard) -> Future[Outcome]:
+    def _submit(
+        self, place: int, work: Work, kept: Kept, files: list[Path], shard: Shard
+    ) -> tuple[Future[Outcome], _Process]:
         """Hand a shard to a process; to a new one where that is lost."""
         todo = partial(work_on, work, kept.keys, kept.tasks, partial(_read, files), shard)
-        try:
-            return self._processes[place].pool.submit(todo)
-        except BrokenProcessPool:
-            self._renew(place)
-            return self._processes[place].pool.submit(todo)
+        with self._one_by_one:
+            try:
+                return self._processes[place].pool.submit(todo), self._processes[place]
+            except BrokenProcessPool:
+                self._renew(place, self._processes[place])
+                return self._processes[place].pool.submit(todo), self._processes[place]
 
     def _outcome(self, future: Future[Outcome], number: int) -> Outcome:
         """What became of a shard: also where it could not be sent, or nobody was left to work on it."""
