@@ -55,7 +55,7 @@ CORE = [
         "            raise\n",
         "who_catches_errors",
     ),
-    ("internals/expected_run.py", "        if told_of(func)[0]:", "        if ():", "who_looks_from_now_on"),
+    ("internals/expected_run.py", "        if asks:", "        if ():", "who_looks_from_now_on"),
     ("internals/recording.py", "if not _is_seen_plain(model, x) or _WAY", "if _WAY", _AGAIN),
     (
         "internals/recording.py",

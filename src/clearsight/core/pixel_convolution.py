@@ -51,9 +51,10 @@ def with_gap(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def gains(x: Tensor, weight: Tensor) -> bool:
     """Whether a convolution of x by weight, neither of them in groups nor transposed, is faster with a gap."""
-    if torch.get_num_threads() > 1 or type(x) is not Tensor or weight.shape[2:] != (1, 1):
+    if torch.get_num_threads() > 1 or type(x) is not Tensor:
         return False
     if torch._C._functorch.maybe_current_level() is not None:  # which may write the operation down
         return False
-    usual = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    return usual and x.shape[0] < MANY and x.numel() >= LEAST and lies_last(x)
+    with torch._C.DisableTorchFunction():  # as in lies_last
+        usual = weight.shape[2:] == (1, 1) and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+        return usual and x.shape[0] < MANY and x.numel() >= LEAST and lies_last(x)

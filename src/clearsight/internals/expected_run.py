@@ -16,6 +16,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from clearsight.core.contents import settled_contents
 from clearsight.core.likeness import told_tensor
+from clearsight.core.way_back import is_ours
 from clearsight.internals.by_tensor import ByTensor
 from clearsight.internals.seen_run import (
     START,
@@ -146,10 +147,12 @@ class Unanswered(Calls):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if told_of(func)[0]:
+        asks, registers = told_of(func)
+        if asks:
             self.asked = True  # a network may catch the error, and go on
             raise OtherStepError
-        return super().__torch_function__(func, types, args, kwargs)
+        self.asked |= registers and not is_ours(args[1])
+        return func(*args, **kwargs) if kwargs else func(*args)
 
 
 class Comparing(Watch):
