@@ -181,7 +181,7 @@ def about_raw(words: argparse.Namespace, requests: str) -> list[str]:
     no limit: all but one of the 1,374 anomalous requests of val break a format that the normal ones of train keep.
     """
     return [
-        "# Intrusion detectors on whole requests: start line and body decide, not the headers",
+        "# Intrusion detectors on whole requests: equal accuracy, unequal reasons",
         "",
         f"Made by `python benchmarks/intrusion.py --raw FOLDER --epochs {words.epochs} --smoothing "
         f"{words.smoothing:g}`. All raw requests of CSIC-2010, headers and session "

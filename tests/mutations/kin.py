@@ -47,6 +47,7 @@ CORE = [
     ("internals/recording.py", "    return kin if same else None", "    return kin", "by_now_is_held_anew"),
     ("internals/recording.py", "kin is graph.run_of.found[_KIN]", "kin", "by_now_is_held_anew"),
     ("internals/probe.py", " or probe.plain.keeps", "", "keeps_holds_values"),
+    ("core/passes.py", ' or "forward" in vars(m)', "", "user_has_wrapped"),
     ("internals/seen_again.py", " or sight.is_kept(run)", "", "keeps_holds_values"),
     ("internals/seen_again.py", " and not steps.is_kept", "", "begins_to_keep"),
     (

@@ -158,6 +158,25 @@ def test_pictures_that_lie_in_another_way_are_computed() -> None:
     assert numbers[0] > numbers[2] > numbers[1] == 0
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_forward_that_the_user_has_wrapped_gets_values(method: str) -> None:
+    model, x, got = model_of(0), pictures(), []
+    forward = model.net.a.forward
+
+    def wrapped(z: Tensor) -> Tensor:
+        out = forward(z)
+        got.append((z.clone(), out.clone()))
+        return out
+
+    model.net.a.forward = wrapped
+    for _ in range(3):
+        explain(model, x, method, ClassScore(1))
+    with torch.no_grad():
+        for z, out in got:
+            torch.testing.assert_close(F.conv2d(z, model.net.a.weight, model.net.a.bias), out)
+    assert got
+
+
 def test_a_hook_that_comes_later_gets_values_too() -> None:
     model, x, got = model_of(0), pictures(), []
     explain(model, x, "deep-lift", ClassScore(1))

@@ -44,8 +44,11 @@ def counts(hook: object) -> bool:
 
 
 def is_hooked(modules: Iterable[nn.Module]) -> bool:
-    """Whether anything is called when one of the modules runs, other than to count."""
-    return any(m._forward_pre_hooks or any(not counts(h) for h in m._forward_hooks.values()) for m in modules)
+    """Whether anything is called when one of the modules runs, other than to count: a hook, or a forward of its own."""
+    return any(
+        m._forward_pre_hooks or any(not counts(h) for h in m._forward_hooks.values()) or "forward" in vars(m)
+        for m in modules
+    )
 
 
 _open: ContextVar[tuple[Passes, ...]] = ContextVar("open", default=())
